@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vitsmith.predict import Prediction, Predictor
     from vitsmith.records import Measurement, Provenance
     from vitsmith.retrieval.build import write_index
-    from vitsmith.retrieval.index import open_index
+    from vitsmith.retrieval.queries.searchable import open_index
     from vitsmith.retrieval.search import search
     from vitsmith.sorting.clusters import cluster
     from vitsmith.sorting.duplicates import duplicates
@@ -73,7 +73,7 @@ _HOMES = {
     "load_image": "vitsmith.data.images.preprocess",
     "open_data": "vitsmith.data.sets.datasets",
     "open_engine": "vitsmith.engines.open",
-    "open_index": "vitsmith.retrieval.index",
+    "open_index": "vitsmith.retrieval.queries.searchable",
     "preprocess": "vitsmith.data.images.preprocess",
     "probe": "vitsmith.verbs.probe",
     "quantize": "vitsmith.verbs.quantize",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,9 @@ def test_neighbours_closer_than_float32_can_tell_are_ranked_exactly(
     for seed in range(20):
         generator = np.random.default_rng(seed)
 
-        def blurred(
-            self: Any, start: int, rows: np.ndarray, scores: np.ndarray, chance: np.random.Generator = generator
-        ) -> None:
+        def blurred(self: Any, piece: Any, scores: np.ndarray, chance: np.random.Generator = generator) -> None:
             off = chance.choice([-0.95, 0.95], scores.shape) * WIDTH * 2.0**-24
-            take(self, start, rows, (scores + off).astype(np.float32))
+            take(self, piece, (scores + off).astype(np.float32))
 
         monkeypatch.setattr(search_file._Nearest, "take", blurred)
         assert search(index, base, count, threads=1).positions[0].tolist() == expected.tolist()
@@ -122,10 +121,11 @@ def test_threads_that_saw_the_rows_in_any_order_agree() -> None:
     expected = (np.repeat(best * 6, 6, axis=1) + np.tile(np.arange(6), 2))[:, :9]
     for first in ((0, 8), (8, 24), (16, 24)):
         one, other = search_file._Nearest(queries, 9), search_file._Nearest(queries, 9)
-        one.take(first[0], vectors[slice(*first)], scores[slice(*first)])
+        one.take(search_file._Piece(first[0], vectors[slice(*first)]), scores[slice(*first)])
         for start in (20, 16, 12, 8, 4, 0):
             if not first[0] <= start < first[1]:
-                other.take(start, vectors[start : start + 4], scores[start : start + 4])
+                piece = search_file._Piece(start, vectors[start : start + 4])
+                other.take(piece, scores[start : start + 4])
         one.merge(other)
         np.testing.assert_array_equal(one.found().positions, expected)
 
@@ -184,6 +184,45 @@ def test_threads_that_multiply_are_left_as_they_were(tmp_path: Path) -> None:
             search_file._nearest_of = limited
         assert threads() == before and set(before) == {2}
         assert {count for counts in during for count in counts} == {1}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.97, "block"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_only_allowed_vectors_are_answers_and_their_scores_are_the_same_bits(
+    tmp_path: Path, share: Any, threads: int
+) -> None:
+    vectors, queries = unit(500), unit(7, seed=1)
+    at = np.arange(500)
+    allowed = (at >= 200) & (at < 290) if share == "block" else np.random.default_rng(2).random(500) < share
+    index = write(tmp_path / "index", vectors)
+    chosen = np.flatnonzero(allowed)
+    found = search(index, queries, 30, allowed=allowed, threads=threads)
+    scores, order = brute_force(vectors.astype(np.float16)[chosen], queries, 30)
+    np.testing.assert_array_equal(found.positions, chosen[order])
+    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+    every = search(index, queries, 500)
+    for query in range(7):
+        known = dict(zip(every.positions[query].tolist(), every.scores[query].tolist(), strict=True))
+        assert [known[one] for one in found.positions[query].tolist()] == found.scores[query].tolist()
+
+
+def test_masks_of_all_none_and_the_wrong_kind(tmp_path: Path) -> None:
+    index = write(tmp_path / "index", unit(100))
+    whole = search(index, unit(3, seed=1), 5, allowed=np.ones(100, bool))
+    np.testing.assert_array_equal(whole.positions, search(index, unit(3, seed=1), 5).positions)
+    assert search(index, unit(3), 5, allowed=np.zeros(100, bool)).positions.shape == (3, 0)
+    for wrong in (np.ones(99, bool), np.ones(100), np.arange(5), [True] * 100):
+        with pytest.raises(InputError, match="`allowed` must be an array of True and False, one for each of the 100"):
+            search(index, unit(1), 5, allowed=wrong)
+
+
+def test_searches_of_several_threads_take_turns(tmp_path: Path) -> None:
+    index, queries = write(tmp_path / "index", unit(500)), unit(12, seed=1)
+    one_by_one = [search(index, queries[at : at + 1], 9).positions.tolist() for at in range(12)]
+    with threadpool_limits(limits=2, user_api="blas"), ThreadPoolExecutor(6) as pool:
+        found = pool.map(lambda at: search(index, queries[at : at + 1], 9).positions.tolist(), range(12))
+        assert list(found) == one_by_one
+        assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} == {2}
 
 
 def test_an_index_that_is_empty_or_has_empty_parts(tmp_path: Path) -> None:
@@ -320,6 +359,38 @@ def test_all_neighbourhoods_together_are_exact(tmp_path: Path) -> None:
     built.facts = built.facts.model_copy(update={"probes": built.facts.centres})
     queries = unit(5, seed=9)
     np.testing.assert_array_equal(built.search(queries, 200).positions, search(index, queries, 200).positions)
+
+
+def test_it_tells_how_many_vectors_it_looked_at(tmp_path: Path) -> None:
+    """Counted anew: the vectors whose nearest centre is among those nearest to the query."""
+    faiss = pytest.importorskip("faiss")
+    index = write(tmp_path / "index", clustered(2000), part_rows=600)
+    built, queries = build_approximate(index), clustered(50)[30:]
+    program = faiss.read_index(str(tmp_path / "index" / "approximate.faiss"))
+    centres = program.quantizer.reconstruct_n(0, built.facts.centres)
+    homes = (index.rows(np.arange(2000)).astype("f4") @ centres.T).argmax(axis=1)
+    searched = np.argsort(-(queries @ centres.T), axis=1)[:, : built.facts.probes]
+    expected = [int(np.isin(homes, row).sum()) for row in searched]
+    assert built.search(queries, 5).looked_at.tolist() == expected and max(expected) < 2000
+
+
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_with_a_mask_it_gives_as_many_answers_as_the_exact_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("vitsmith.retrieval.approximate._FEW", few)
+    index, queries = write(tmp_path / "index", clustered(2000)), unit(20, seed=9)
+    built = build_approximate(index)
+    for share in (0.002, 0.05, 0.6):
+        allowed = np.random.default_rng(3).random(2000) < share
+        exact, found = search(index, queries, 60, allowed=allowed), built.search(queries, 60, allowed=allowed)
+        assert found.positions.shape == exact.positions.shape and allowed[found.positions].all()
+        assert all(len(set(row)) == len(row) for row in found.positions.tolist())
+        if few or share == 0.002:  # all are compared
+            np.testing.assert_array_equal(found.positions, exact.positions)
+            assert found.looked_at.tolist() == [2000] * 20
+    assert built.search(queries, 5, allowed=np.zeros(2000, bool)).positions.shape == (20, 0)
 
 
 def test_an_approximate_index_that_does_not_fit_is_not_used(tmp_path: Path) -> None:

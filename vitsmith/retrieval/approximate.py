@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vitsmith.fields import Frozen
 from vitsmith.files.atomic import replacing, sha256, write_text
 from vitsmith.retrieval.description import check_searchable
 from vitsmith.retrieval.index import Index
-from vitsmith.retrieval.search import Found, check_queries, exact_scores, search
+from vitsmith.retrieval.search import Found, check_allowed, check_queries, exact_scores, search
 
 PROGRAM, FACTS = "approximate.faiss", "approximate.json"
 
@@ -31,6 +32,7 @@ _ENOUGH = 0.95  # share of the true ten nearest that must be found, on the sampl
 _SAMPLE = 200  # vectors of the index whose true neighbours are compared
 _ANSWERS = 10
 _CANDIDATES = 10  # this many times the requested number are scored exactly
+_FEW = 10_000  # so few allowed vectors are all compared
 _TRAINED_ON = 64  # vectors for each centre; faiss asks for 39 to 256
 
 
@@ -52,6 +54,14 @@ class Facts(Frozen):
         return self.model_copy(update={"seal": hashlib.sha256(f"{rest} {sha256(program)}".encode()).hexdigest()})
 
 
+@dataclass(frozen=True)
+class ApproximatelyFound(Found):
+    """Some of the nearest vectors; where there are fewer, scores are -inf and positions -1."""
+
+    looked_at: Array
+    """int64 (Q,): the number of vectors among which they were found, of N."""
+
+
 class ApproximateIndex:
     """The approximate search over an index."""
 
@@ -59,26 +69,65 @@ class ApproximateIndex:
         self.index, self.facts = index, facts
         self._program = program
 
-    def search(self, queries: Array, count: int = 10) -> Found:
+    def search(self, queries: Array, count: int = 10, *, allowed: Array | None = None) -> ApproximatelyFound:
         """Up to `count` of the nearest vectors of each of (Q, E) unit vectors, with exact scores, best first.
 
-        Where the neighbourhoods hold fewer, the remaining scores are -inf and their positions -1. Raises InputError
-        when a found vector is damaged.
+        `allowed` bool (N,): the vectors that may be answers. Where they are so few that all of them are fewer than a
+        search looks at, all are compared. Otherwise more neighbourhoods are searched until there are `count` answers,
+        or none is left; so there are as many answers as an exact search gives.
+
+        It may be called from several threads. Raises InputError when a found vector is damaged.
         """
-        queries = check_queries(self.index, queries, count)
-        count = min(count, len(self.index))
-        wanted = min(max(count * _CANDIDATES, 100), len(self.index))
-        self._program.nprobe = self.facts.probes
-        positions = self._program.search(queries, wanted)[1]  # (Q, wanted), -1 behind the last
+        index = self.index
+        queries = check_queries(index, queries, count)
+        allowed, most = check_allowed(index, allowed)
+        probes = min(self.facts.probes, self.facts.centres)
+        if allowed is not None and most <= max(_FEW, len(index) * probes // self.facts.centres):
+            found = search(index, queries, count, allowed=allowed)
+            return ApproximatelyFound(found.scores, found.positions, np.full(len(queries), len(index)))
+        count = min(count, most)
+        wanted = min(max(count * _CANDIDATES, 100), most)
+        positions = np.full((len(queries), wanted), -1, np.int64)
+        looked_at = np.zeros(len(queries), np.int64)
+        left = np.arange(len(queries))
+        while len(left):
+            positions[left] = self._nearest(queries[left], wanted, probes, allowed)
+            looked_at[left] = self._sizes(queries[left], probes)
+            if probes == self.facts.centres:
+                break
+            left = left[(positions[left] >= 0).sum(axis=1) < count]
+            probes = min(2 * probes, self.facts.centres)
+        scores = self._exact_scores(queries, positions)
+        order = np.lexsort((positions, -scores), axis=1)[:, :count]
+        return ApproximatelyFound(
+            np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1), looked_at
+        )
+
+    def _nearest(self, queries: Array, wanted: int, probes: int, allowed: Array | None) -> Array:
+        """Positions (Q, wanted) that are probably nearest, -1 behind the last."""
+        faiss = _faiss()
+        selector = {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}
+        parameters = faiss.SearchParametersIVF(nprobe=probes, **selector)
+        positions: Array = self._program.search(queries, wanted, params=parameters)[1]
         if (positions >= len(self.index)).any():
             raise InputError(f"{self.index.folder / PROGRAM} is damaged: delete it, and build it again")
+        return positions
+
+    def _sizes(self, queries: Array, probes: int) -> Array:
+        """The number of vectors in the neighbourhoods of each query (Q,)."""
+        chosen = self._program.quantizer.search(queries, probes)[1]
+        lists = self._program.invlists
+        sizes = np.array([lists.list_size(centre) for centre in range(self.facts.centres)])
+        looked_at: Array = np.where(chosen >= 0, sizes[chosen], 0).sum(axis=1)
+        return looked_at
+
+    def _exact_scores(self, queries: Array, positions: Array) -> Array:
         there = positions >= 0
         scores = np.full(positions.shape, -np.inf, np.float32)
         for query in range(len(queries)):
             rows = self.index.sound_rows(positions[query][there[query]])
             scores[query, there[query]] = exact_scores(rows, queries[query].astype(np.float64))
-        order = np.lexsort((positions, -scores), axis=1)[:, :count]
-        return Found(np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1))
+        return scores
 
 
 def open_approximate(index: Index) -> ApproximateIndex | None:

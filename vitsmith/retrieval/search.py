@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -34,6 +35,8 @@ _CHUNK = 4_096  # rows between two choices of candidates
 _QUERIES = 256  # queries at once: their scores for one chunk take 4 MiB
 _ROUNDED = 0.01  # largest difference from 1 of the length of a query: float16 is off by 0.0005, bfloat16 by 0.004
 _RESCORED = 2_048  # candidates at once: 12 MiB for 768 numbers each in float64
+_one_at_a_time = threading.Lock()
+"""A search limits the threads of NumPy's library for the whole process, and sets them back at its end."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,18 @@ class Found:
 
 
 @named_arguments
-def search(index: Index, queries: Array, count: int = 10, *, threads: int | None = None) -> Found:
+def search(
+    index: Index, queries: Array, count: int = 10, *, allowed: Array | None = None, threads: int | None = None
+) -> Found:
     """The `count` nearest vectors of each query, or all when the index has fewer.
+
+    It may be called from several threads: they take turns, as each search uses all cores.
 
     Args:
         index: N vectors of length 1 at most.
         queries: (Q, E) unit vectors.
         count: K.
+        allowed: bool (N,), the vectors that may be answers; by default all. Scores do not depend on it.
         threads: by default one for each core.
 
     Raises InputError for queries of another width or length, or with values that are not finite, and for a damaged
@@ -61,17 +69,31 @@ def search(index: Index, queries: Array, count: int = 10, *, threads: int | None
     the vector of an answer is too long.
     """
     queries = check_queries(index, queries, count)
+    allowed, most = check_allowed(index, allowed)
     workers = available_cores() if threads is None else whole_number(threads, "threads", most=MOST_THREADS)
     index.verify(workers)
-    count = min(count, len(index))
-    found = [_search(index, queries[at : at + _QUERIES], count, workers) for at in range(0, len(queries), _QUERIES)]
-    if not found:
-        return Found(np.zeros((0, count), np.float32), np.zeros((0, count), np.int64))
+    count = min(count, most)
+    if not (len(queries) and count):
+        return Found(np.zeros((len(queries), count), np.float32), np.zeros((len(queries), count), np.int64))
+    found = [
+        _search(_Chunks(index, allowed), queries[at : at + _QUERIES], count, workers)
+        for at in range(0, len(queries), _QUERIES)
+    ]
     positions = np.concatenate([one.positions for one in found])
     answers = np.unique(positions)
     for at in range(0, len(answers), _RESCORED):
         index.sound_rows(answers[at : at + _RESCORED])
     return Found(np.concatenate([one.scores for one in found]), positions)
+
+
+def check_allowed(index: Index, allowed: Array | None) -> tuple[Array | None, int]:
+    """`allowed` (N,), None where all are, and how many vectors may be answers. Raises InputError."""
+    if allowed is None:
+        return None, len(index)
+    if not isinstance(allowed, np.ndarray) or allowed.dtype != np.bool_ or allowed.shape != (len(index),):
+        raise InputError(f"`allowed` must be an array of True and False, one for each of the {len(index):,} vectors")
+    most = int(np.count_nonzero(allowed))
+    return (None if most == len(index) else allowed), most
 
 
 def check_queries(index: Index, queries: Array, count: int) -> Array:
@@ -96,35 +118,59 @@ def check_queries(index: Index, queries: Array, count: int) -> Array:
     return queries
 
 
-class _Chunks:
-    """An iterator over pieces of the parts, (position of the first row, rows), which several threads share."""
+class _Piece(NamedTuple):
+    """Rows of a part, in order."""
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
+    start: int
+    """The position of the first."""
+    vectors: Array
+    """(R, E)."""
+    offsets: Array | None = None
+    """(R,): their positions behind `start`, where rows between them are left out."""
+
+    def position(self, rows: Any) -> Any:
+        return self.start + (rows if self.offsets is None else self.offsets[rows])
+
+
+class _Chunks:
+    """An iterator over pieces of the parts, which several threads share; only rows that are `allowed`."""
+
+    def __init__(self, index: Index, allowed: Array | None) -> None:
+        self.index, self._allowed = index, allowed
         self._pieces = self._cut([index.vectors(part) for part in range(len(index.starts) - 1)])
         self._lock = threading.Lock()
 
-    @staticmethod
-    def _cut(parts: list[Array]) -> Iterator[tuple[int, Array]]:
+    def _cut(self, parts: list[Array]) -> Iterator[_Piece]:
         start = 0
         for part in parts:
             for at in range(0, len(part), _CHUNK):
-                yield start + at, part[at : at + _CHUNK]
+                piece = _Piece(start + at, part[at : at + _CHUNK])
+                if self._allowed is None or self._allowed[piece.start : piece.start + len(piece.vectors)].any():
+                    yield piece
             start += len(part)
 
-    def __iter__(self) -> Iterator[tuple[int, Array]]:
+    def _chosen(self, piece: _Piece) -> _Piece:
+        if self._allowed is None:
+            return piece
+        offsets = np.flatnonzero(self._allowed[piece.start : piece.start + len(piece.vectors)])
+        return _Piece(piece.start, piece.vectors[offsets], offsets)
+
+    def __iter__(self) -> Iterator[_Piece]:
         while True:
             with self._lock:
                 piece = next(self._pieces, None)
             if piece is None:
                 return
-            yield piece
+            yield self._chosen(piece)
 
 
-def _search(index: Index, queries: Array, count: int, threads: int) -> Found:
-    chunks = _Chunks(index)
+def _search(chunks: _Chunks, queries: Array, count: int, threads: int) -> Found:
     # Each thread has its own blocks. To split every small product over all cores would cost more than the product.
-    with _products().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
+    with (
+        _one_at_a_time,
+        _products().limit(limits=1, user_api="blas"),
+        ThreadPoolExecutor(threads, thread_name_prefix="search") as pool,
+    ):
         working = [pool.submit(_nearest_of, chunks, queries, count) for _ in range(threads)]
         nearest = working[0].result()
         for other in working[1:]:
@@ -144,15 +190,16 @@ def _nearest_of(chunks: _Chunks, queries: Array, count: int) -> _Nearest:
     rows = max(1, _CONVERTED // queries.shape[1])
     block = np.empty((rows, queries.shape[1]), np.float32)
     scores = np.empty((_CHUNK, len(queries)), np.float32)
-    for start, vectors in chunks:
+    for piece in chunks:
+        vectors = piece.vectors
         for at in range(0, len(vectors), rows):
             some = as_float32(vectors[at : at + rows], block)
             np.matmul(some, queries.T, out=scores[at : at + len(some)])
         coarse = scores[: len(vectors)]
         damaged = _first_beyond(coarse, limits)
         if damaged is not None:
-            raise chunks.index.damaged(start + damaged)
-        nearest.take(start, vectors, coarse)
+            raise chunks.index.damaged(int(piece.position(damaged)))
+        nearest.take(piece, coarse)
     return nearest
 
 
@@ -188,8 +235,8 @@ class _Nearest:
         self._positions = np.full((len(queries), count), np.iinfo(np.int64).max)
         self._error = _rounding(queries)
 
-    def take(self, start: int, vectors: Array, scores: Array) -> None:
-        """Take in `vectors` (R, E) from position `start` on; their float32 `scores` (R, Q) may be rounded."""
+    def take(self, piece: _Piece, scores: Array) -> None:
+        """Take in the rows of a piece; their float32 `scores` (R, Q) may be rounded."""
         # The K-th best score so far: rows that are certainly worse are dropped.
         lowest = self._scores[:, -1] - self._error
         chosen = scores >= lowest
@@ -200,7 +247,7 @@ class _Nearest:
         queries, rows = np.nonzero(chosen.T)  # sorted by query
         for at in range(0, len(rows), _RESCORED):
             query, row = queries[at : at + _RESCORED], rows[at : at + _RESCORED]
-            self._add(query, start + row, exact_scores(vectors[row], self._queries[query]))
+            self._add(query, piece.position(row), exact_scores(piece.vectors[row], self._queries[query]))
 
     def merge(self, other: _Nearest) -> None:
         """Take over the results of another thread."""

@@ -29,6 +29,7 @@ MOST: dict[str, float] = {
     "seconds": 86_400,
     "max_drop": 100,
     "min_agreement": 1,
+    "min_score": 1,
     "min_speedup": 1_000,
     "skip_unreadable": 1,
     "threshold": 1,

@@ -11,12 +11,14 @@ import io
 import os
 import select
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from vitsmith.errors import InputError, OutputError
 
 _AS_IN = "vitsmith predict MODEL - < photo.jpg"
+_AT_ONCE = 65_536  # bytes: as many as a pipe holds
 
 
 class ReaderGone(Exception):  # noqa: N818
@@ -35,17 +37,49 @@ def prepare() -> None:
 
 def read_standard_input() -> bytes:
     """Reads all of standard input. Raises InputError when it is closed or cannot be read."""
+    stream = _opened()
+    if stream.isatty():
+        print("reading from the terminal: end with Ctrl-D on a line of its own", file=sys.stderr, flush=True)
+    with _readable():
+        data: bytes = stream.buffer.read()
+    return data
+
+
+def lines_as_they_come(what: str) -> Iterator[list[bytes]]:
+    """The lines of standard input, without their ends: those that are there already, then the next ones, and so on.
+
+    A program that writes a line and waits gets its answer. Raises InputError as `read_standard_input`.
+    """
+    stream = _opened()
+    if stream.isatty():
+        print(f"reading {what} from the terminal, one a line: end with Ctrl-D", file=sys.stderr, flush=True)
+    rest = b""
+    while True:
+        with _readable():
+            data: bytes = stream.buffer.read1(_AT_ONCE)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        if whole := [part for line in lines for part in line.splitlines()]:
+            yield whole
+    if rest:
+        yield rest.splitlines()
+
+
+def _opened() -> Any:
     stream: Any = sys.stdin
     if stream is None or stream.closed:
         raise InputError(f"standard input is closed: give it something to read, as in  {_AS_IN}")
-    if stream.isatty():
-        print("reading from the terminal: end with Ctrl-D on a line of its own", file=sys.stderr, flush=True)
+    return stream
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        data: bytes = stream.buffer.read()
+        yield
     except OSError as error:
         what = "is closed" if error.errno == errno.EBADF else f"cannot be read ({error.strerror or error})"
         raise InputError(f"standard input {what}: give it something to read, as in  {_AS_IN}") from error
-    return data
 
 
 def finish() -> None:

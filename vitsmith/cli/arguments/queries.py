@@ -1,0 +1,125 @@
+"""The queries of a command line: texts, images, what is subtracted from them, and lines of standard input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitsmith.cli.arguments.images import sources_of
+from vitsmith.cli.arguments.inputs import images_of
+from vitsmith.cli.terminal.streams import lines_as_they_come
+from vitsmith.escapes import shell_quoted
+
+if TYPE_CHECKING:
+    from vitsmith.data.sets.datasets import DataSpec
+    from vitsmith.retrieval.queries.parts import QueryPart
+
+
+@dataclass(frozen=True)
+class AskedQueries:
+    """What a command line asks for."""
+
+    parts: tuple[QueryPart, ...]
+    """Texts and images: a query each, or with `combine` the parts of one."""
+    without: tuple[QueryPart, ...] = ()
+    """What is subtracted from each query."""
+    combine: bool = False
+    lines: bool = False
+    """Whether further queries are lines of standard input."""
+
+    def __bool__(self) -> bool:
+        return bool(self.parts or self.lines)
+
+
+def read_asked(
+    queries: Sequence[str],
+    images: Sequence[str],
+    data: tuple[DataSpec, str],
+    *,
+    without: Sequence[str],
+    without_images: Sequence[str],
+    combine: bool,
+) -> AskedQueries:
+    """The queries of a command line; `data` is a data set and its split. Raises InputError."""
+    from vitsmith.errors import InputError
+    from vitsmith.retrieval.queries.parts import QueryPart
+
+    lines = "-" in queries
+    if lines and "-" in (*images, *without_images):
+        raise InputError("standard input is read once: give - as a query or as an image")
+    if lines and combine:
+        raise InputError("--combine makes one query of all its parts, and - reads queries one by one: leave one out")
+    texts = [QueryPart(_text(query, "--images")) for query in queries if query != "-"]
+    pictures: list[QueryPart] = []
+    if images or data[0].path:
+        sources, names = images_of(list(images), *data)
+        pictures = _named(sources, names)
+    less = [QueryPart(_text(text, "--without-images")) for text in without]
+    if without_images:
+        less += _named(sources_of(list(without_images)), None)
+    asked = AskedQueries((*texts, *pictures), tuple(less), combine, lines)
+    if less and not asked:
+        raise InputError("--without and --without-images subtract from a query: give one too")
+    return asked
+
+
+def queries_as_they_come() -> Iterator[list[QueryPart | WrongLine]]:
+    """The lines of standard input, as many as are there at once. A path is an image, any other line a text.
+
+    Raises InputError when there is none.
+    """
+    from vitsmith.errors import InputError
+    from vitsmith.retrieval.queries.parts import part_of
+
+    number, some = 0, False
+    for lines in lines_as_they_come("queries"):
+        parts: list[QueryPart | WrongLine] = []
+        for line in lines:
+            number += 1
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError:
+                path = os.fsdecode(line).strip()
+                there = os.path.lexists(path)
+                wrong = WrongLine(path, f"line {number} is not UTF-8 text: save it as UTF-8")
+                parts.append(part_of(path) if there else wrong)
+                continue
+            if "\0" in text:
+                parts.append(WrongLine(text, f"line {number} is not text, or is UTF-16: save it as UTF-8"))
+            elif text:
+                parts.append(part_of(text))
+        if parts:
+            some = True
+            yield parts
+    if not some:
+        raise InputError("standard input holds no queries: write one a line")
+
+
+@dataclass(frozen=True)
+class WrongLine:
+    """A line that is no query, and why."""
+
+    name: str
+    reason: str
+
+
+def _named(sources: Sequence[object], names: Sequence[str] | None) -> list[QueryPart]:
+    from vitsmith.data.images.sources import name_source
+    from vitsmith.retrieval.queries.parts import QueryPart
+
+    shown = [name_source(source) for source in sources] if names is None else names
+    return [QueryPart(name, source) for name, source in zip(shown, sources, strict=True)]  # type: ignore[arg-type]
+
+
+def _text(query: str, option: str) -> str:
+    from vitsmith.errors import InputError
+    from vitsmith.retrieval.queries.parts import is_image_path
+
+    text = query.strip()
+    if not text:
+        raise InputError("a query is empty: give a text to search for")
+    if is_image_path(text):
+        raise InputError(f"{text!r} is a path, not words: to search by an image, write  {option} {shell_quoted(text)}")
+    return text

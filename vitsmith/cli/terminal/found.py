@@ -1,0 +1,124 @@
+"""The answers of `retrieve`, as lines, JSON and a contact sheet, and remarks on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitsmith.cli.terminal.output import print_json_line, print_line, progress, say
+
+if TYPE_CHECKING:
+    from vitsmith.retrieval.approximate import ApproximateIndex
+    from vitsmith.retrieval.index import Index
+    from vitsmith.retrieval.queries.answers import Answer, AnswerList
+    from vitsmith.retrieval.queries.parts import QueryPart
+    from vitsmith.retrieval.sheet import CardGroup
+
+
+class FoundWriter:
+    """Writes answers query by query: cosine and name, best first.
+
+    `several`: each query has a heading. `recall`: of an approximate search. `min_score`: the least cosine, if any.
+    """
+
+    def __init__(
+        self, *, json: bool, several: bool, recall: float | None = None, min_score: float | None = None
+    ) -> None:
+        self._json, self._several, self._recall, self._min_score = json, several, recall, min_score
+        self._begun = False
+
+    def write(self, answers: AnswerList) -> None:
+        """Writes the answers to one query. That there are none is a remark."""
+        if self._json:
+            print_json_line(self._as_json(answers))
+        else:
+            self._write_heading(answers.query)
+            for one in answers:
+                print_line(f"{one.score:7.4f}  {one.shown}")
+        if not answers and answers.best is not None:
+            say(f"no answer to {answers.query!r} has a score of {self._min_score:g}: the best has {answers.best:.4f}")
+
+    def write_error(self, query: str, reason: str) -> None:
+        """Writes that a query has no answers, and why: the reader of each answer gets one for each query."""
+        if self._json:
+            print_json_line({"query": query, "error": reason})
+            return
+        self._write_heading(query)
+        say(f"no answer to {query!r}: {reason}")
+
+    def _write_heading(self, query: str) -> None:
+        if self._several:
+            if self._begun:
+                print_line()
+            print_line(f"{query}:")
+        self._begun = True
+
+    def _as_json(self, answers: AnswerList) -> dict[str, Any]:
+        fields: dict[str, Any] = {"query": answers.query, "results": [_result(one) for one in answers]}
+        if self._recall is not None:
+            fields |= {"searched": round(answers.searched, 6), "recall": round(self._recall, 6)}
+        return fields
+
+
+def _result(one: Answer) -> dict[str, Any]:
+    path = None if one.path is None else str(one.path)
+    return {"id": one.id, "score": round(one.score, 6), "path": path, "copies": list(one.copies)}
+
+
+def tell_searched(program: ApproximateIndex, answers: Sequence[AnswerList]) -> None:
+    """Says how much an approximate search looked at, and how to get all answers."""
+    if not answers:
+        return
+    facts, count = program.facts, len(program.index)
+    share = sum(one.searched for one in answers) / len(answers)
+    if share == 1:
+        say(f"approximate: compared all {count:,} vectors")
+        return
+    say(
+        f"approximate: compared {round(share * count):,} of {count:,} vectors ({facts.probes} of {facts.centres:,} "
+        f"clusters, or more to find enough); that finds {facts.recall:.1%} of the true 10 nearest of a sample: "
+        "for all answers leave out --approximate"
+    )
+
+
+def tell_files(index: Index, answers: Sequence[Answer]) -> None:
+    """Says which answers were found by an earlier content of their file, and which have no file any more."""
+    from vitsmith.retrieval.changes import changed_files
+
+    if changed := changed_files(index, [one.position for one in answers]):
+        shown = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
+        say(
+            f"{len(changed):,} of the answers changed since they were embedded ({shown}) and were found by the image "
+            f"before: to embed all anew, delete {index.folder} and run  vitsmith embed  again"
+        )
+    gone = list(dict.fromkeys(one.id for one in answers if one.path is None))
+    if gone and index.space.kind == "images" and index.description.root:
+        shown = ", ".join(map(repr, gone[:3])) + (", ..." if len(gone) > 3 else "")
+        say(f"{len(gone):,} of the answers are not there any more ({shown}): they were moved or deleted since")
+
+
+def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerList, Sequence[QueryPart]]]) -> None:
+    """Writes the answers to each query as one page of pictures; an image among the parts of a query comes first."""
+    from vitsmith.retrieval.sheet import write_sheet
+
+    cards = [_group(index, answers, parts) for answers, parts in groups]
+    with progress(unit="pictures") as bar:
+        task = bar.add_task("copying", total=sum(len(one.pictures) for one in cards), note="")
+        left = write_sheet(
+            path,
+            groups[0][0].query if len(groups) == 1 else f"{len(groups):,} queries",
+            cards,
+            note=f"{len(index):,} images in {index.folder}",
+            on_picture=lambda: bar.advance(task),
+        )
+    say(f"contact sheet: {path}" + (f" (without {left:,} of the answers: it has an end)" if left else ""))
+
+
+def _group(index: Index, answers: AnswerList, parts: Sequence[QueryPart]) -> CardGroup:
+    from vitsmith.retrieval.sheet import Card, CardGroup
+
+    asked = next((part for part in parts if part.image is not None), None)
+    example = None if asked is None or asked.image is None else Card(asked.image, f"the query: {asked.name}")
+    cards = [Card(one.path or index.path_of(one.id), one.id, one.score) for one in answers]
+    return CardGroup(answers.query, cards, example=example)

@@ -1,0 +1,105 @@
+"""The parts of queries: texts and images, and their unit vectors. P parts, E embedding width."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsmith.arrays import Array
+from vitsmith.data.images.read import IMAGE_SUFFIXES
+from vitsmith.data.images.sources import ImageSource, name_source
+from vitsmith.encode import Encoder
+from vitsmith.errors import InputError, VitsmithError
+from vitsmith.stream import Failure
+
+SHORTEST = 0.01
+"""The least length of a sum of unit vectors: what is shorter comes from rounding, of low precisions too."""
+
+
+@dataclass(frozen=True)
+class QueryPart:
+    """A text, or an image: then `image` is given, and `name` is only its name."""
+
+    name: str
+    image: ImageSource | None = None
+
+
+def part_of(value: Any) -> QueryPart:
+    """A text that is not a path as a text, everything else as an image."""
+    if isinstance(value, str) and not is_image_path(value):
+        return QueryPart(value)
+    return QueryPart(name_source(value), value)
+
+
+def is_image_path(text: str) -> bool:
+    """'cat.jpg', './cat', 'https://...' and what is there; not 'black/white' or 'a dog in 4/4'."""
+    if text.lower().endswith(IMAGE_SUFFIXES) or re.match(r"/|~/|\.\.?/|[a-z]+://", text):
+        return True
+    try:
+        return "/" in text and Path(text).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
+
+
+def embed_parts(encoder: Encoder, parts: Sequence[QueryPart]) -> list[Array | VitsmithError]:
+    """The unit vector (E,) of each part, or the error for one that cannot be read, without loss of the others."""
+    found: list[Array | VitsmithError] = [InputError("not embedded")] * len(parts)
+    texts = [at for at, part in enumerate(parts) if part.image is None]
+    images = [at for at, part in enumerate(parts) if part.image is not None]
+    for at, answer in zip(texts, _embed_texts(encoder, [parts[at].name for at in texts]), strict=True):
+        found[at] = answer
+    answers = encoder.stream([_of_any_text(parts[at].image) for at in images]) if images else ()
+    for at, one in zip(images, answers, strict=True):
+        found[at] = InputError(_named(one, parts[at].name)) if isinstance(one, Failure) else one[1]
+    return found
+
+
+def whole_parts(encoder: Encoder, parts: Sequence[QueryPart]) -> Array:
+    """float32 (P, E). Raises the error of the first part that cannot be read."""
+    rows = []
+    for row in embed_parts(encoder, parts):
+        if isinstance(row, VitsmithError):
+            raise row
+        rows.append(row)
+    return np.stack(rows) if rows else np.zeros((0, encoder.width), np.float32)
+
+
+def combined(vectors: Array, without: Array | None = None, *, names: Iterable[str] = ()) -> Array:
+    """float32 (E,): the sum of the unit vectors (P, E), minus those of `without`, divided by its length.
+
+    Raises InputError when hardly anything is left: that has no direction. `names` are those of the parts.
+    """
+    total = np.asarray(vectors, np.float64).sum(axis=0)
+    if without is not None:
+        total = total - np.asarray(without, np.float64).sum(axis=0)
+    length = float(np.linalg.norm(total))
+    if not length >= SHORTEST:
+        told = ", ".join(map(repr, names)) or "the parts"
+        raise InputError(f"{told} cancel each other out, so the query has no direction: leave one of them out")
+    unit: Array = (total / length).astype(np.float32)
+    return unit
+
+
+def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Sequence[Array | VitsmithError]:
+    try:
+        return list(encoder.texts(texts)) if texts else []
+    except VitsmithError as error:
+        if len(texts) == 1:
+            return [InputError(str(error).removeprefix("text 1: "))]
+    return [row for text in texts for row in _embed_texts(encoder, [text])]
+
+
+def _of_any_text(image: Any) -> Any:
+    """A path as text: names of bytes are paths too for the system, but here bytes are those of an image."""
+    return os.fspath(image) if isinstance(image, os.PathLike) else image
+
+
+def _named(failure: Failure, name: str) -> str:
+    """The reason with the name of the image where it has only a number."""
+    return f"{name}: {failure.reason.removeprefix(f'{failure.source}: ')}"

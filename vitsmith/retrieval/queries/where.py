@@ -1,0 +1,180 @@
+"""Which rows of an index fulfil a condition on its columns:  taken >= '2024-05-01' and camera_city == 'Paris'. N rows.
+
+A condition compares columns with texts in quotes, numbers, `true`, `false` and each other, by  == != < <= > >=  and
+chains of them, `in [...]`, `is none`, `contains(column, 'text')`, `startswith` and `endswith`, joined by `and`, `or`
+and `not`. A row whose value is not known fulfils no comparison, nor its contrary.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from vitsmith.arrays import Array
+from vitsmith.errors import suggestion
+from vitsmith.retrieval.index import Index
+from vitsmith.retrieval.queries.columns import COMPARISONS, TEXT_TESTS, Truth, ValueColumn, WrongKind, as_column
+from vitsmith.retrieval.queries.expression import Expression, parsed, too_deep
+
+_SIGNS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+}  # fmt: skip
+_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def matching(index: Index, text: str) -> Array:
+    """The rows that fulfil the condition `text`: bool (N,).
+
+    Columns are those of the index and `id`. A date compares with a part of it: '2024-05' is the whole month. Raises
+    InputError, which shows where, for what cannot be read, for a column that is not there, and for a comparison of a
+    text with a number.
+    """
+    try:
+        rows: Array = _Condition(parsed(text), index).truth().yes
+    except RecursionError:
+        raise too_deep(text) from None
+    return rows
+
+
+class _Condition:
+    """A condition on the columns of an index."""
+
+    def __init__(self, expression: Expression, index: Index) -> None:
+        self._expression, self._index = expression, index
+        self._columns: dict[str, ValueColumn] = {}
+
+    def truth(self) -> Truth:
+        self._check_names()
+        return self._truth(self._expression.tree)
+
+    def _check_names(self) -> None:
+        for token in self._expression.tokens.values():
+            if token.kind == "column":
+                self._check_column(token.value, token.at)
+            if token.kind == "function" and token.value not in TEXT_TESTS:
+                raise self._expression.mistake(f"the functions are {', '.join(TEXT_TESTS)}", at=token.at)
+
+    def _truth(self, node: ast.expr) -> Truth:
+        if isinstance(node, ast.BoolOp):
+            first, *others = (self._truth(value) for value in node.values)
+            for other in others:
+                first = first & other if isinstance(node.op, ast.And) else first | other
+            return first
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return ~self._truth(node.operand)
+        try:
+            if isinstance(node, ast.Compare):
+                return self._chain(node)
+            if isinstance(node, ast.Call):
+                return self._call(node)
+            if self._is_column(node):
+                return self._flag(node)
+        except WrongKind as wrong:
+            raise self._expression.mistake(str(wrong), node) from None
+        raise self._expression.mistake("a column is compared with something here, as  width > 1000", node)
+
+    def _chain(self, node: ast.Compare) -> Truth:
+        """a < b < c is a < b and b < c."""
+        operands = [node.left, *node.comparators]
+        found = [
+            self._compare(left, sign, right)
+            for left, sign, right in zip(operands, node.ops, operands[1:], strict=False)
+        ]
+        first, *others = found
+        for other in others:
+            first = first & other
+        return first
+
+    def _compare(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Truth:
+        if isinstance(sign, ast.Is | ast.IsNot):
+            missing = self._column(left).is_missing()
+            if not (isinstance(right, ast.Constant) and right.value is None):
+                raise WrongKind("'is' asks whether a value is missing: write  is none  or  is not none, or  ==")
+            return missing if isinstance(sign, ast.Is) else ~missing
+        if isinstance(sign, ast.In | ast.NotIn):
+            found = self._contained(left, right)
+            return found if isinstance(sign, ast.In) else ~found
+        name = _SIGNS[type(sign)]
+        if self._is_column(left) and self._is_column(right):
+            return self._column(left).compare_column(self._column(right), COMPARISONS[name])
+        if self._is_column(left):
+            return self._column(left).compare(self._value(right), COMPARISONS[name])
+        return self._column(right).compare(self._value(left), COMPARISONS[_MIRRORED[name]])
+
+    def _contained(self, left: ast.expr, right: ast.expr) -> Truth:
+        if self._is_column(right):  # 'beach' in id
+            return self._column(right).test_text(TEXT_TESTS["contains"], self._text(left))
+        if not isinstance(right, ast.List | ast.Tuple) or not right.elts:
+            raise WrongKind("'in' is followed by a list in brackets, as  camera_city in ['Paris', 'Rome']")
+        column = self._column(left)
+        first, *others = (column.compare(self._value(one), COMPARISONS["=="]) for one in right.elts)
+        for other in others:
+            first = first | other
+        return first
+
+    def _call(self, node: ast.Call) -> Truth:
+        token = self._expression.token(node.func)
+        if token is None or token.kind != "function":
+            raise WrongKind("a column is compared with something here, as  width > 1000")
+        name = token.value
+        if len(node.args) != 2:
+            raise WrongKind(f"{name} takes a column and a text, as  {name}(id, 'beach')")
+        return self._column(node.args[0]).test_text(TEXT_TESTS[name], self._text(node.args[1]))
+
+    def _flag(self, node: ast.expr) -> Truth:
+        column = self._column(node)
+        if column.kind not in ("flag", "empty"):
+            raise WrongKind(f"{column.name} is not true or false by itself: compare it with something")
+        return column.truth(column.values.astype(bool))
+
+    def _text(self, node: ast.expr) -> str:
+        value = self._value(node)
+        if not isinstance(value, str):
+            raise WrongKind(f"only a text is searched for: write '{value}' in quotes")
+        return value
+
+    def _value(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Constant):
+            if node.value is None:
+                raise WrongKind("nothing is equal to none: write  is none  or  is not none")
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = self._value(node.operand)
+            if isinstance(value, str | bool):
+                raise WrongKind("only a number has a minus")
+            return -value
+        if isinstance(node, ast.BinOp):
+            raise self._expression.mistake("nothing is computed here; a date stands in quotes, as '2024-05-01'", node)
+        token = self._expression.token(node)
+        if token is None or token.kind not in ("text", "number"):
+            raise self._expression.mistake("a text in quotes or a number stands here", node)
+        return token.value
+
+    def _is_column(self, node: ast.expr) -> bool:
+        token = self._expression.token(node)
+        return token is not None and token.kind == "column"
+
+    def _column(self, node: ast.expr) -> ValueColumn:
+        token = self._expression.token(node)
+        if token is None or token.kind != "column":
+            raise self._expression.mistake("a column stands here, as  width > 1000", node)
+        self._check_column(token.value, token.at)
+        if token.value not in self._columns:
+            self._columns[token.value] = as_column(token.value, self._values(token.value))
+        return self._columns[token.value]
+
+    def _values(self, name: str) -> list[Any]:
+        if name == "id":
+            return [one for part in range(len(self._index.description.parts)) for one in self._index.part_ids(part)]
+        return self._index.column(name)
+
+    def _check_column(self, name: str, at: int) -> None:
+        there = ["id", *(one for one in self._index.column_names if one != "id")]
+        if name in there:
+            return
+        if there == ["id"]:
+            told = f"there is only id in {self._index.folder} (an older index, or one of texts): embed again for others"
+            raise self._expression.mistake(f"no column is called {name!r}: {told}", at=at)
+        close = suggestion(name, there)
+        hint = f"{close} " if close.startswith("did you mean") else "a text stands in quotes; "
+        raise self._expression.mistake(f"no column is called {name!r}: {hint}the columns are {', '.join(there)}", at=at)
