@@ -21,6 +21,7 @@ from vitsmith.zeroshot.labels import Words
 
 USUAL = "imagenet-1k"
 """The labels where the user gives none."""
+_ROWS = 4_096  # vectors that vote at once
 _CERTAIN = 2.7
 """The square of 1.645: a name has more votes than the next one by more than chance gives in one of twenty cases, were
 both as good (sign test, normal approximation)."""
@@ -39,7 +40,10 @@ class Namer:
 
         Each vector votes for the label that is nearest to it.
         """
-        votes = np.bincount((vectors @ self.embeddings.T).argmax(axis=1), minlength=len(self.names))
+        votes = np.zeros(len(self.names), np.int64)
+        for at in range(0, len(vectors), _ROWS):
+            nearest = (vectors[at : at + _ROWS] @ self.embeddings.T).argmax(axis=1)
+            votes += np.bincount(nearest, minlength=len(votes))
         best = int(votes.argmax())
         most = int(votes[best])
         next_most = int(np.partition(votes, -2)[-2]) if len(votes) > 1 else 0

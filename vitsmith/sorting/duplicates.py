@@ -22,6 +22,7 @@ from vitsmith.sorting.places import Collection, Gathering, Model, Opener, Place,
 THRESHOLD = 0.97
 """Default least cosine of near images: see docs/duplicates.md for how it was chosen."""
 R = TypeVar("R")
+_AHEAD = 10_000  # files that wait for a thread, at most
 _READERS = 16  # threads that read files, at most
 
 
@@ -178,7 +179,10 @@ def _digest(item: Item) -> str:
 
 def _picture_sizes(items: Sequence[Item], threads: int, on_step: Step) -> dict[int, tuple[int, int]]:
     """(width, height) of each picture, by position: as its index knows it, or from the header of its file."""
-    return dict(enumerate(_in_threads(_picture_size, items, "measuring pictures", threads, on_step)))
+    known = {at: (item.width, item.height) for at, item in enumerate(items) if item.width or not item.path}
+    unknown = [at for at in range(len(items)) if at not in known]
+    found = _in_threads(_picture_size, [items[at] for at in unknown], "measuring pictures", threads, on_step)
+    return known | dict(zip(unknown, found, strict=True))
 
 
 def _picture_size(item: Item) -> tuple[int, int]:
@@ -190,9 +194,10 @@ def _in_threads(
 ) -> Iterator[R]:
     with ThreadPoolExecutor(max(1, min(threads, _READERS)), thread_name_prefix="sorting") as pool:
         try:
-            for done, answer in enumerate(pool.map(work, items), 1):
-                on_step(doing, done, len(items))
-                yield answer
+            for at in range(0, len(items), _AHEAD):  # `map` begins with all that it is given
+                for done, answer in enumerate(pool.map(work, items[at : at + _AHEAD]), at + 1):
+                    on_step(doing, done, len(items))
+                    yield answer
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -16,6 +16,7 @@ from vitsmith.data.images.files import survey
 from vitsmith.data.images.unreadable import most_unreadable
 from vitsmith.encode import SHORTEST, Encoder
 from vitsmith.errors import DatasetError, InputError
+from vitsmith.machine import available_cores
 from vitsmith.retrieval.description import Space, check_same_model, check_searchable, is_index
 from vitsmith.retrieval.index import LONGEST, Index, identity_of, lengths_of, open_index
 from vitsmith.retrieval.single_file import FORMATS
@@ -31,6 +32,8 @@ Model = Any
 """An `Encoder`, a bundle, or anything `vitsmith.load` takes."""
 Step = Callable[[str, int, int], None]
 """Called with what is done ('embedding', 'comparing'), how much of it is done, and how much there is."""
+_MANY = 1_000
+"""Images from which on it is worth a remark that their features are not kept."""
 _ROWS = 4_096  # vectors that are checked at once
 
 
@@ -95,7 +98,7 @@ class Gathering:
     """Its name."""
     skip_unreadable: float | None = None
     """Largest share of images that may be unreadable; None for all."""
-    tell: Tell = print
+    tell: Tell = lambda _: None
     on_step: Step = lambda *_: None
     """Called while images are embedded."""
 
@@ -124,6 +127,8 @@ def gather(places: Place | Iterable[Place], how: Gathering) -> Collection:
     vectors, rows = np.zeros((0, width), np.float16), np.full(len(loose), -1, np.int64)
     if loose and (space is not None or how.opener.given):
         encoder = how.opener(space)
+        if len(loose) >= _MANY:
+            how.tell(f"the features of {len(loose):,} images are not kept: vitsmith embed keeps them for the next time")
         if space is not None:
             _check_encoder(opened[0], encoder, how.model or encoder.bundle.where)
         model = model or how.model or encoder.bundle.where
@@ -194,7 +199,7 @@ def _check_encoder(index: Index, encoder: Encoder, called: str) -> None:
 
 def _of_index(index: Index, items: Sequence[Item]) -> Array:
     """The vectors of an index, all of them where all rows are used: (rows, E), checked."""
-    index.verify()
+    index.verify(available_cores())
     whole = np.empty((len(index), index.space.width), index.space.dtype)
     for part in range(len(index.description.parts)):
         start = int(index.starts[part])
@@ -250,10 +255,11 @@ def _joined(
         start += len(vectors)
     rows.append(np.where(loose >= 0, loose + start, -1))
     order = np.argsort([item.place for item in items], kind="stable")
+    filled = [vectors for _, vectors in found if len(vectors)]
     return Collection(
         tuple(items[at] for at in order.tolist()),
         np.concatenate(rows)[order],
-        np.concatenate([vectors for _, vectors in found]) if start else found[-1][1],
+        filled[0] if len(filled) == 1 else np.concatenate(filled or [found[-1][1]]),
         space.kind if space is not None else "images",
         model,
         space,
