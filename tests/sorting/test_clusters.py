@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 import vitsmith as vs
 from tests.sorting.collections import index_of
 from tests.tiny import pictures, tiny_lit
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.sorting.cluster_names import Namer, usual_words
 from vitsmith.sorting.clusters import Clusters
 from vitsmith.sorting.table import check_table, write_table
@@ -97,6 +98,12 @@ def test_noise_and_one_blob_are_no_groups(tmp_path: Path) -> None:
         found = vs.cluster(texts_of(tmp_path / name, vectors), min_size=15)
         assert found.groups == () and len(found.not_grouped) == 60
         assert str(found) == "<Clusters: 0 in 60 texts, 60 not grouped>"
+
+
+def test_scikit_learn_is_asked_for_before_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(MissingPackageError, match=r"needs scikit-learn.*pip install 'vitsmith\[cluster\]'"):
+        vs.cluster(tmp_path / "nowhere")
 
 
 def test_equal_vectors_are_in_one_group(tmp_path: Path) -> None:

@@ -65,11 +65,12 @@ def cluster(
     """
     from vitsmith.errors import InputError
     from vitsmith.sorting.cluster_names import open_namer
-    from vitsmith.sorting.clusters import find_clusters
+    from vitsmith.sorting.clusters import find_clusters, scikit_learn
     from vitsmith.sorting.places import Gathering, gather
     from vitsmith.sorting.sheets import check_sheet, write_clusters
     from vitsmith.sorting.table import check_table, write_table
 
+    scikit_learn()
     words = read_labels(labels, labels_file)
     if words is not None and not names:
         raise InputError("--no-names leaves groups without names, and labels are given: leave one of them out")
@@ -124,6 +125,9 @@ def _group(number: int, group: Cluster) -> dict[str, Any]:
 
 
 def _print(found: Clusters, out: Path | None) -> None:
+    from vitsmith.predict import show_probability
+
+    variance = show_probability(found.variance)
     named = any(group.name for group in found.groups)
     columns = ("group", "size", *(("name", "share") if named else ()), "most central")
     rows = [
@@ -137,7 +141,7 @@ def _print(found: Clusters, out: Path | None) -> None:
             (found.kind, f"{found.count:,}"),
             ("groups", f"{len(found.groups):,}"),
             ("not grouped", f"{len(found.not_grouped):,}"),
-            ("found in", f"{found.components} principal components with {found.variance:.0%} of the variance"),
+            ("found in", f"{found.components} principal components, with {variance} of the variance"),
             ("model", found.model),
             ("unreadable", len(found.unreadable) or None),
             ("written to", out),

@@ -111,7 +111,10 @@ def _print(found: Duplicates) -> None:
         [
             (found.kind, f"{found.count:,}"),
             ("groups", f"{len(found.groups):,}" + (f", {near:,} with near ones" if near else "")),
-            ("exact copies", f"{found.copies:,}, which take {shown_bytes(found.copied_bytes)}"),
+            (
+                "exact copies",
+                f"{found.copies:,}, which take {shown_bytes(found.copied_bytes)}" if found.copies else "none",
+            ),
             ("near from", found.threshold and f"a cosine of {found.threshold:g}, which depends on the model"),
             ("model", found.model),
             ("unreadable", len(found.unreadable) or None),

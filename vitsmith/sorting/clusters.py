@@ -113,6 +113,7 @@ def cluster(
     for `labels` where the model reads no text.
     """
     flag(names, "names")
+    scikit_learn()
     opener = Opener(model)
     how = Gathering(opener, name_of(model), skip_unreadable, tell, on_step)
     collection = gather(places, how)
@@ -162,7 +163,7 @@ def principal_components(vectors: Array) -> tuple[Array, float]:
             f"the features of all {len(vectors):,} are the same, so that there are no groups: vitsmith duplicates "
             "lists what is alike"
         )
-    pca = _scikit_learn().decomposition.PCA(min(COMPONENTS, len(vectors) - 1, vectors.shape[1]), svd_solver="full")
+    pca = scikit_learn().decomposition.PCA(min(COMPONENTS, len(vectors) - 1, vectors.shape[1]), svd_solver="full")
     reduced: Array = pca.fit_transform(vectors).astype(np.float64)
     # Equal vectors stay equal: products of many rows differ in the last bits, and HDBSCAN would see groups in that.
     first: dict[bytes, int] = {}
@@ -175,7 +176,7 @@ def _dense(reduced: Array, min_size: int, tell: Tell) -> Array:
 
     def labels(some: Array) -> Array:
         # Trees, not 'brute', which holds the distances of all pairs in memory. `copy` has no effect on them.
-        method = _scikit_learn().cluster.HDBSCAN(
+        method = scikit_learn().cluster.HDBSCAN(
             min_cluster_size=min_size, algorithm="kd_tree", n_jobs=available_cores(), copy=True
         )
         return method.fit_predict(some)
@@ -217,7 +218,8 @@ def _group(
     )
 
 
-def _scikit_learn() -> Any:
+def scikit_learn() -> Any:
+    """The package, with what is used of it. Raises MissingPackageError; verbs ask for it before long work."""
     try:
         import sklearn.cluster
         import sklearn.decomposition
