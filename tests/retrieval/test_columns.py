@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import pytest
 from PIL import ExifTags, Image
 
 import vitsmith as vs
+from tests.command_line import call
 from tests.retrieval.indexes import SPACE, unit, write
 from tests.tiny import VIT, pictures, tiny_model
 from vitsmith.data.images import photo as photo_file
 from vitsmith.data.images.exif import read_exif
 from vitsmith.data.images.photo import FACTS, FileState, Photo, facts_of
 from vitsmith.data.images.read import read_image
+from vitsmith.data.sets.table_columns import columns_of_table
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.index import Index, open_index
+from vitsmith.retrieval.single_file import write_single_file
 from vitsmith.retrieval.writer import IndexWriter
 
 TAKEN, HERE = "2023:07:09 18:05:00", ((59.0, 20.0, 6.0), (18.0, 3.0, 54.0))
@@ -171,3 +175,88 @@ def test_relative_ids_lead_to_their_files_from_anywhere(tmp_path: Path, monkeypa
     assert open_index(tmp_path / "absolute").description.root == ""
     with pytest.raises(InputError, match=r"names its images by their paths from .*: run the command there, or with"):
         vs.write_index(encoder, ["photos/ä.png", odd], tmp_path / "index")
+
+
+def with_columns(folder: Path) -> Index:
+    with IndexWriter(folder, SPACE, part_rows=2) as writer:
+        for number, vector in enumerate(unit(3)):
+            known = {"taken": None if number else "2023-07-09T18:05:00", "width": 7, "latitude": [None, 1.5, 2][number]}
+            writer.add((f"{number}.jpg", vector), None, known)
+        return writer.finish()
+
+
+def test_a_single_file_has_the_columns_and_the_model(tmp_path: Path) -> None:
+    index = with_columns(tmp_path / "index")
+    for suffix in (".npz", ".npy"):
+        write_single_file(index, tmp_path / f"all{suffix}")
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as found:
+        assert (found["model"], found["identity"], found["what"]) == ("ours", "a" * 32, "pooled")
+        assert found["column.taken"].tolist() == ["2023-07-09T18:05:00", "", ""]
+        np.testing.assert_array_equal(found["column.latitude"], [np.nan, 1.5, 2])
+        np.testing.assert_array_equal(found["embeddings"], index.rows(range(3)))
+    assert json.loads((tmp_path / "all.json").read_text()) == {
+        "model": "ours", "identity": "a" * 32, "what": "pooled", "shape": [3, 12],
+    }  # fmt: skip
+    pq = pytest.importorskip("pyarrow.parquet")
+    write_single_file(index, tmp_path / "all.parquet")
+    table = pq.read_table(tmp_path / "all.parquet")
+    assert table.column_names == ["id", "embedding", "taken", "width", "latitude"]
+    assert [str(kind) for kind in table.schema.types[2:]] == ["string", "int64", "double"]
+    assert table["latitude"].to_pylist() == [None, 1.5, 2.0] and table["width"].to_pylist() == [7] * 3
+    assert table.schema.metadata[b"vitsmith.identity"] == b"a" * 32
+
+
+@pytest.mark.parametrize("width", [3, 12, 768])
+def test_stored_vectors_have_length_1_as_near_as_float16_can(width: int) -> None:
+    """The bound of docs/embed.md."""
+    vectors = np.random.default_rng(0).normal(size=(2000, width)).astype(np.float32)
+    vectors[:500] *= np.random.default_rng(1).random((500, width)) ** 8  # a few large numbers and many tiny ones
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    stored = vectors.astype(np.float16).astype(np.float64)
+    assert np.abs(np.sqrt((stored**2).sum(axis=1)) - 1).max() <= 2**-11 + width**0.5 * 2**-25
+
+
+TABLE = """path,label,camera,rating,id,note
+0.png,cat,X100,4.5,007,
+1.png,dog,,3,010,two words
+2.png,cat,A7,,011,"a, b"
+"""
+
+
+def test_columns_of_a_table_join_those_of_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, picture in enumerate(pictures(3)):
+        Image.fromarray(picture).save(f"{number}.png")
+    vs.save(vs.Bundle.of(tiny_model(VIT)), "model")
+    Path("table.csv").write_text(TABLE)
+    command = ("embed", "model", "--data", "table.csv", "--out", "index")
+    assert call(capsys, *command, "--columns", "camera,rating,id")[0] == 0
+    index = open_index("index")
+    order = [index.ids(range(3)).index(f"./{number}.png") for number in range(3)]
+    values = {name: [index.column(name)[at] for at in order] for name in index.column_names}
+    assert (values["camera"], values["rating"]) == (["X100", None, "A7"], [4.5, 3.0, None])
+    assert values["id"] == ["007", "010", "011"] and index.column_names[:6] == FACTS
+    Path("table.csv").write_text(TABLE.replace("A7", "A9"))
+    assert call(capsys, *command, "--columns", "all", "--sync")[0] == 0
+    index = open_index("index")
+    assert sorted(index.column_names) == sorted([*FACTS, "label", "camera", "rating", "id", "note"])
+    assert sorted(map(str, index.column("camera"))) == ["A9", "None", "X100"]
+    for columns, told in (
+        ("rated", "unknown column of table.csv 'rated': known are camera, id, label, note, rating"),
+        ("camera,none", "unknown column of table.csv 'none'"),
+    ):
+        code, _, err = call(capsys, *command, "--columns", columns)
+        assert code == 2 and told in err
+    Path("table.csv").write_text(TABLE.replace("camera", "width"))
+    code, _, err = call(capsys, *command, "--columns", "width")
+    assert code == 2 and "the column 'width' has the name of one that images have themselves" in err
+    code, _, err = call(capsys, "embed", "model", "0.png", "--out", "x", "--columns", "all")
+    assert code == 2 and "--columns names columns of the table --data" in err
+    Path("table.jsonl").write_text(
+        json.dumps({"path": "0.png", "label": "a", "n": 3, "f": True, "tags": ["x", "y"]}) + "\n"
+    )
+    assert columns_of_table("table.jsonl", ["all"], ["./0.png", "./9.png"]) == {
+        "label": ["a", None], "n": [3, None], "f": ["true", None], "tags": ['["x", "y"]', None],
+    }  # fmt: skip

@@ -223,7 +223,7 @@ def test_an_interrupted_command_goes_on(
 ) -> None:
     if out.endswith("parquet"):
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr(IndexWriter.__init__, "__kwdefaults__", {"part_rows": 3, "part_seconds": 60})
+    monkeypatch.setattr(IndexWriter.__init__, "__kwdefaults__", {"part_rows": 3, "part_seconds": 60, "sync": False})
     command = ("embed", models / "lit", "photos", "--out", out)
     place = "index" if out == "index" else f"{out}.partial"
     interrupt_after(monkeypatch, 4)
@@ -240,7 +240,7 @@ def test_an_interrupted_command_goes_on(
     assert code == 0 and "7 (4 were there before)" in printed
     assert seen == ["photos/4.png", "photos/5.png", "photos/6.png"]
     left = {path.name for path in folder.iterdir()} - {"photos", "texts.txt"}
-    assert left == ({out, "vectors.txt"} if out.endswith("npy") else {out})
+    assert left == ({out, "vectors.txt", "vectors.json"} if out.endswith("npy") else {out})
     if out != "index":
         code, _, err = call(capsys, *command)
         assert code == 2 and f"{out} exists: choose another --out, or replace it with --force" in err

@@ -71,7 +71,7 @@ def test_photos_replaced_in_place_are_told(photos: list[str], capsys: Any) -> No
     code, out, err = call(capsys, "embed", "model", "photos", "--out", "index")
     assert code == 0 and "7 were there before" in out
     assert "2 of the 7 images in index have changed since they were embedded ('photos/2.bmp', 'photos/5.bmp')" in err
-    assert "delete index and run  vitsmith embed  again" in err
+    assert "again with --sync, which embeds those alone" in err
     code, out, _ = call(capsys, "embed", "model", "photos", "--out", "index", "--json")
     assert code == 0 and json.loads(out)["changed"] == 2
     code, _, err = call(capsys, "retrieve", "--images", photos[0], "--index", "index")

@@ -26,7 +26,9 @@ from vitsmith.cli.arguments.options import (
     VocabularyOption,
 )
 from vitsmith.cli.arguments.texts import read_texts, tell_cut, tell_unknown
-from vitsmith.cli.terminal.output import print_facts, print_json, progress, say
+from vitsmith.cli.terminal.index_report import facts_of, report_index, report_sync, tell_left_out
+from vitsmith.cli.terminal.index_sync import check_sync, columns_beside, synced_index
+from vitsmith.cli.terminal.output import progress, say
 
 if TYPE_CHECKING:
     from vitsmith.data.sets.datasets import DataSpec
@@ -64,6 +66,9 @@ def embed(
     split: PartOption = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
+    columns: Annotated[
+        str, typer.Option(help="Columns of the table --data to keep in the index, separated by commas; or all.")
+    ] = "",
     texts_file: Annotated[
         str, typer.Option(help="Embed texts instead of images: a file with one a line; - reads standard input.")
     ] = "",
@@ -83,21 +88,34 @@ def embed(
     vocabulary: VocabularyOption = None,
     force: ForceOption = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try images again that could not be read before.")] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Make the index follow the inputs: added, changed, removed, moved.")
+    ] = False,
+    drop_others: Annotated[
+        bool, typer.Option("--drop-others", help="With --sync: remove images that are not among the inputs, too.")
+    ] = False,
+    allow_unreadable: Annotated[
+        bool, typer.Option("--allow-unreadable", help="Exit code 0 although some could not be read.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write unit vectors of images or texts, or patch features. After an interruption, the same command continues.
 
-    Unreadable images are reported, skipped, and make the exit code 2; once they are repaired, --retry adds them.
+    Unreadable images are reported, skipped, and make the exit code 2; once they are repaired, --retry adds them. With
+    --sync an index follows its photos: only those that are new or changed are embedded.
     """
     from vitsmith.encode import Encoder
     from vitsmith.errors import InputError
     from vitsmith.retrieval.build import space_of
+    from vitsmith.retrieval.changes import tell_changed
 
     folder = _place(out, force)
     texts = bool(texts_file)
+    check_sync(out, folder, sync=sync, force=force, drop_others=drop_others)
     if texts and what is not WhatOption.pooled:
         raise InputError(f"--what {what.value} is for images, and a text has one vector: leave it out")
     sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
+    beside = columns_beside(columns, data, image_column, sources)
     bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
     if not texts:
         bundle.check_preprocessing()
@@ -110,10 +128,19 @@ def embed(
     space = space_of(encoder, "texts" if texts else "images", model, dtype.value)
     if force:
         _remove_earlier(out)
+    if sync:
+        index, synced = synced_index(
+            encoder, sources, space, folder, retry=retry, drop_others=drop_others, columns=beside
+        )
+        report_sync(index, synced, facts_of(index, out) | {"cut": cut}, json)
+        tell_left_out(index, out, len(sources), allowed=allow_unreadable, synced=True)
+        return
     changed: list[str] = []
-    index, before = _index(encoder, sources, space, folder, out, retry=retry, changed=changed)
-    _report(index, out, before, cut, changed, json)
-    _tell_left_out(index, out, sources, changed)
+    index, before = _index(encoder, sources, space, folder, out, retry=retry, changed=changed, columns=beside)
+    report_index(index, out, before, cut, changed, json)
+    if changed:
+        say(tell_changed(changed, len(index), out))
+    tell_left_out(index, out, len(sources), allowed=allow_unreadable)
 
 
 def _index(
@@ -125,11 +152,13 @@ def _index(
     *,
     retry: bool,
     changed: list[str],
+    columns: list[dict[str, Any]] | None,
 ) -> tuple[Index, int]:
     """The index in `folder`, which also becomes the file `out`, and how many inputs it had before."""
     from vitsmith.errors import Interrupted
+    from vitsmith.retrieval.folder import remove_index
     from vitsmith.retrieval.single_file import write_single_file
-    from vitsmith.retrieval.writer import IndexWriter, remove_index
+    from vitsmith.retrieval.writer import IndexWriter
 
     if folder != out and out.exists() and (finished := _finished(folder, space, sources)):
         index, before = finished, finished.description.inputs
@@ -137,7 +166,7 @@ def _index(
         with IndexWriter(folder, space) as writer:
             before = writer.description.inputs
             try:
-                index = _build(encoder, sources, writer, retry, changed)
+                index = _build(encoder, sources, writer, retry, changed, columns)
                 if folder != out:
                     write_single_file(index, out)
             except KeyboardInterrupt:
@@ -151,23 +180,6 @@ def _index(
     return index, before
 
 
-def _tell_left_out(index: Index, out: Path, sources: list[Any], changed: list[str]) -> None:
-    """Reports files that were changed since they were embedded. Raises InputError for inputs that were skipped."""
-    from vitsmith.errors import InputError
-    from vitsmith.retrieval.changes import tell_changed
-
-    if changed:
-        say(tell_changed(changed, len(index), out))
-    failures = index.description.failures
-    if failures and index.space.kind == "texts":
-        raise InputError(f"{failures} of {len(sources)} texts have no word that the model knows, and were skipped")
-    if failures:
-        again = "run the same command with --retry" if index.folder == out else f"delete {out} and run it again"
-        raise InputError(
-            f"{failures} of {len(sources)} images could not be read and were skipped: repair them, and {again}"
-        )
-
-
 def _place(out: Path, force: bool) -> Path:
     """The folder of the index: `out`, or one beside it where `out` is a file, which is made from it at the end.
 
@@ -175,8 +187,8 @@ def _place(out: Path, force: bool) -> Path:
     """
     from vitsmith.errors import OutputError
     from vitsmith.files.atomic import check_writable
-    from vitsmith.retrieval.single_file import FORMATS, check_format, is_embeddings, sidecar
-    from vitsmith.retrieval.writer import check_folder
+    from vitsmith.retrieval.folder import check_folder
+    from vitsmith.retrieval.single_file import FORMATS, beside, check_format, is_embeddings
 
     suffix = out.suffix.lower()
     check_writable(out)
@@ -186,7 +198,7 @@ def _place(out: Path, force: bool) -> Path:
         return out
     check_format(out)
     folder = out.with_name(out.name + ".partial")
-    for file in (out, sidecar(out)) if suffix == ".npy" else (out,):
+    for file in (out, *beside(out)):
         if not file.exists() or (folder.exists() and not force):  # with the folder, it is half of what was being made
             continue
         if not is_embeddings(file):
@@ -200,7 +212,7 @@ def _place(out: Path, force: bool) -> Path:
 def _remove_earlier(out: Path) -> None:
     """Removes what embed wrote to `out` before; a file only once the new one takes its place."""
     from vitsmith.retrieval.description import is_index
-    from vitsmith.retrieval.writer import remove_index
+    from vitsmith.retrieval.folder import remove_index
 
     for folder in (out, out.with_name(out.name + ".partial")):
         if is_index(folder):
@@ -212,8 +224,8 @@ def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
     from vitsmith.errors import InputError
     from vitsmith.retrieval.build import name_of
     from vitsmith.retrieval.description import read_description
+    from vitsmith.retrieval.folder import inputs_done
     from vitsmith.retrieval.index import Index
-    from vitsmith.retrieval.writer import inputs_done
 
     try:
         description = read_description(folder)
@@ -245,7 +257,14 @@ def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> 
     return [os.fspath(source) if isinstance(source, Path) else source for source in sources]
 
 
-def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: bool, changed: list[str]) -> Index:
+def _build(
+    encoder: Encoder,
+    sources: list[Any],
+    writer: IndexWriter,
+    retry: bool,
+    changed: list[str],
+    columns: list[dict[str, Any]] | None,
+) -> Index:
     """The whole index; `changed` gets the names of files that were changed since they were embedded."""
     from vitsmith.retrieval.build import build_index
 
@@ -261,37 +280,6 @@ def _build(encoder: Encoder, sources: list[Any], writer: IndexWriter, retry: boo
             if problem is not None:
                 say(f"skipped: {problem}")
 
-        return build_index(encoder, sources, writer, retry=retry, on_input=on_input, on_changed=changed.extend)
-
-
-def _report(index: Index, out: Path, before: int, cut: int, changed: list[str], json: bool) -> None:
-    from vitsmith.retrieval.description import describe_numbers
-
-    space, description = index.space, index.description
-    facts = {
-        "out": str(out),
-        "kind": space.kind,
-        f"num_{space.kind}": len(index),
-        "failures": description.failures,
-        "what": space.what,
-        "grid": space.grid,
-        "width": space.width,
-        "dtype": space.dtype,
-        "model": space.model,
-        "identity": space.identity,
-        "engine": space.engine,
-        "precision": space.precision,
-    }
-    if json:
-        print_json(facts | {"cut": cut, "done_before": before, "changed": len(changed)})
-    else:
-        went_on = f" ({before:,} were there before)" if before else ""
-        print_facts(
-            [
-                (space.kind, f"{len(index):,}{went_on}"),
-                ("skipped", description.failures or None),
-                ("patches" if space.grid else "vectors", f"{describe_numbers(space)}, {space.dtype}"),
-                ("model", f"{space.model}, {space.engine} {space.precision}"),
-                ("written to", out),
-            ]
+        return build_index(
+            encoder, sources, writer, retry=retry, columns=columns, on_input=on_input, on_changed=changed.extend
         )

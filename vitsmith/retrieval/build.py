@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from vitsmith.arguments import named_arguments, path
-from vitsmith.arrays import Array
-from vitsmith.data.images.photo import Photo
+from vitsmith.arguments import flag, named_arguments, path
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
-from vitsmith.encode import TEXT_BATCH, Encoder
-from vitsmith.errors import ImageError, InputError
+from vitsmith.encode import Encoder
+from vitsmith.errors import ImageError
 from vitsmith.retrieval.changes import changed_files, tell_changed
 from vitsmith.retrieval.description import Dtype, Kind, Space
 from vitsmith.retrieval.index import Index, identity_of
+from vitsmith.retrieval.rows import Progress, add_rows, check_texts, nothing_read, rows_of
+from vitsmith.retrieval.sync.run import Following, Synced, sync_index
 from vitsmith.retrieval.writer import IndexWriter
-from vitsmith.stream import Failure
 
-Progress = Callable[[str | None], None]
-"""Called for each input that is done, with its mistake, if any."""
 Changed = Callable[[Sequence[str]], None]
 """Called with the names of files that have changed since they were embedded."""
 
@@ -37,18 +35,37 @@ def write_index(
     kind: Kind = "images",
     dtype: Dtype = "float16",
     retry: bool = False,
+    sync: bool = False,
+    drop_others: bool = False,
+    columns: Mapping[str, Sequence[Any]] | None = None,
     on_input: Progress | None = None,
     on_changed: Changed | None = None,
+    on_synced: Callable[[Synced], None] | None = None,
 ) -> Index:
     """Write the embeddings of all `inputs` into the index in `folder`, which may be new, unfinished or complete.
 
-    `inputs` are one or several images, or with kind 'texts' the texts themselves. `retry`: see `build_index`. Raises
-    what IndexWriter and `build_index` do, and InputError for texts when the model cannot read them.
+    `inputs` are one or several images, or with kind 'texts' the texts themselves. `columns` are what else is known of
+    them: for each column a value of each input, text, number or None. `retry`: see `build_index`.
+
+    With `sync` the index follows `inputs`, whatever it held before: see `sync_index`, also for `drop_others`;
+    `on_synced` is called with what was done. The old index can be searched until the new one takes its place.
+
+    Raises what IndexWriter, `build_index` and `sync_index` do, and InputError for texts when the model cannot read
+    them.
     """
-    with IndexWriter(path(folder, "an index"), space_of(encoder, kind, encoder.bundle.where, dtype)) as writer:
-        return build_index(
-            encoder, list(several(inputs)), writer, retry=retry, on_input=on_input, on_changed=on_changed
-        )
+    listed = list(several(inputs))
+    rows = rows_of(columns, len(listed))
+    space = space_of(encoder, kind, encoder.bundle.where, dtype)
+    with IndexWriter(path(folder, "an index"), space, sync=flag(sync, "sync")) as writer:
+        if not sync:
+            return build_index(
+                encoder, listed, writer, retry=retry, columns=rows, on_input=on_input, on_changed=on_changed
+            )
+        how = Following(retry=retry, drop_others=drop_others, columns=rows, on_input=on_input)
+        index, synced = sync_index(encoder, listed, writer, how)
+    if on_synced is not None:
+        on_synced(synced)
+    return index
 
 
 def build_index(
@@ -57,6 +74,7 @@ def build_index(
     writer: IndexWriter,
     *,
     retry: bool = False,
+    columns: Sequence[Mapping[str, Any]] | None = None,
     on_input: Progress | None = None,
     on_changed: Changed | None = None,
 ) -> Index:
@@ -68,12 +86,12 @@ def build_index(
     changed since they were embedded keep their old vectors: `on_changed` is called with their names, or without it a
     warning names them.
 
-    Raises InputError when `inputs` do not begin with those that are already in the index.
+    Raises InputError when `inputs` do not begin with those that are already in the index, and when nothing in them can
+    be read: then there is no index.
     """
     texts = writer.description.space.kind == "texts"
-    wrong = next((number for number, text in enumerate(inputs) if not isinstance(text, str)), None) if texts else None
-    if wrong is not None:
-        raise InputError(f"text {wrong} is {type(inputs[wrong]).__name__}, not a string: give the texts themselves")
+    if texts:
+        check_texts(inputs)
     names = [name_of(source, number) for number, source in enumerate(inputs)]
     done = writer.done_of(names)
     if not texts:
@@ -84,27 +102,19 @@ def build_index(
     def embed(chosen: Sequence[int]) -> None:
         if chosen:
             writer.reopen()
-        mine = [names[at] for at in chosen]
-        photos: deque[Photo | None] = deque()
-
-        def images() -> Iterator[ImageSource]:
-            for at in chosen:
-                one = inputs[at]
-                photos.append(Photo(os.fspath(one)) if isinstance(one, str | os.PathLike) else None)
-                yield photos[-1] or one
-
-        answers = _embed_texts(encoder, mine) if texts else encoder.stream(images())
-        for name, answer in zip(mine, answers, strict=True):
-            row = _named(answer, name)
-            photo = photos.popleft() if photos else None
-            writer.add(row, photo.state if photo else None, photo.facts if photo else None)
-            if on_input is not None:
-                on_input(row.reason if isinstance(row, Failure) else None)
+        some = [inputs[at] for at in chosen]
+        mine = [columns[at] for at in chosen] if columns is not None else None
+        for _ in add_rows(encoder, some, [names[at] for at in chosen], writer, columns=mine, on_input=on_input):
+            pass
 
     if retry:
         with writer.retrying():
             embed(_positions(writer.failed(), names[:done]))
     embed(range(done, len(inputs)))
+    writer.commit()
+    if writer.description.inputs and not writer.description.count:
+        writer.discard()
+        raise nothing_read(next(Index(writer.folder, writer.description).failed())["error"], len(inputs), texts=texts)
     return writer.finish()
 
 
@@ -121,26 +131,6 @@ def _positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
             left[name] -= 1
             found.append(at)
     return found
-
-
-def _named(answer: tuple[str, Array] | Failure, name: str) -> tuple[str, Array] | Failure:
-    """The answer under the name `name`: the stream numbers only its own inputs, which may be the end of a list."""
-    if isinstance(answer, Failure):
-        if answer.source == name:
-            return answer
-        return Failure(name, f"{name}: {answer.reason.removeprefix(f'{answer.source}: ')}")
-    return name, answer[1]
-
-
-def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, Array] | Failure]:
-    """Embed texts as `Encoder.stream` does images: texts without a word that the vocabulary knows are failures."""
-    tokenizer = encoder.bundle.tokenizer
-    for at in range(0, len(texts), TEXT_BATCH):
-        some = texts[at : at + TEXT_BATCH]
-        read = tokenizer.read(some)
-        vectors = iter(encoder.tokens(read.tokens[read.known]))
-        for text, known in zip(some, read.known, strict=True):
-            yield (text, next(vectors)) if known else Failure(text, tokenizer.why_unread(text))
 
 
 def space_of(encoder: Encoder, kind: str, model: str, dtype: str) -> Space:

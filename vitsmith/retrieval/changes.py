@@ -35,7 +35,7 @@ def tell_changed(changed: Sequence[str], count: int, where: object) -> str:
     verb, their = ("has", "its vector is") if len(changed) == 1 else ("have", "their vectors are")
     return (
         f"{len(changed):,} of the {count:,} images in {where} {verb} changed since they were embedded ({shown}), and "
-        f"{their} from before the change: to embed all again, delete {where} and run  vitsmith embed  again"
+        f"{their} from before the change: run  vitsmith embed  again with --sync, which embeds those alone"
     )
 
 

@@ -18,6 +18,8 @@ from vitsmith.json_text import json_or_none, read_json, to_json
 
 FORMAT = 1
 DESCRIPTION = "index.json"
+SYNC = "sync.json"
+"""The description of an unfinished sync: the parts of index.json, and those that are to take their places."""
 
 Kind = Literal["images", "texts"]
 Dtype = Literal["float16", "float32"]
@@ -107,9 +109,9 @@ def is_index(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / DESCRIPTION).is_file()
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, name: str = DESCRIPTION) -> Description:
     """Read index.json. Raises InputError."""
-    path = folder / DESCRIPTION
+    path = folder / name
     try:
         fields = read_json(path) if folder.is_dir() else None
     except FileNotFoundError:
@@ -140,7 +142,17 @@ def _how_to_get_one(place: Path) -> str:
     return f"make one with  vitsmith embed MODEL IMAGES --out {out}"
 
 
-def write_description(folder: Path, description: Description) -> None:
+def unfinished_sync(folder: Path, description: Description) -> Description | None:
+    """What a sync that was interrupted has made so far; None where there is none of the index with `description`."""
+    try:
+        found = read_description(folder, SYNC)
+    except InputError:
+        return None
+    begins = found.parts[: len(description.parts)] == description.parts
+    return found if begins and len(found.parts) > len(description.parts) and found.space == description.space else None
+
+
+def write_description(folder: Path, description: Description, name: str = DESCRIPTION) -> None:
     """Replace index.json, in one step."""
     fields = description.model_dump(mode="json")
     _leave_out_unused(fields, ("root", "numbered"))  # later fields: older versions read the rest
@@ -150,7 +162,7 @@ def write_description(folder: Path, description: Description) -> None:
     for part in fields["parts"]:
         _leave_out_unused(part, ("number", "columns"))
     fields["checksum"] = _checksum(fields)
-    write_text(folder / DESCRIPTION, to_json(fields, indent=1) + "\n")
+    write_text(folder / name, to_json(fields, indent=1) + "\n")
 
 
 def _leave_out_unused(fields: dict[str, Any], names: tuple[str, ...]) -> None:

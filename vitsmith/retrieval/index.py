@@ -240,13 +240,18 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     while True:
         index = _described(folder, unfinished, verify)
         try:
-            for part in range(len(index.description.parts)):
-                _check_part(index, part)
+            check_parts(index)
         except InputError:
             if checksum_now(folder) in ("", index.description.checksum):
                 raise
         else:
             return index  # otherwise another process has replaced it meanwhile, with all its parts
+
+
+def check_parts(index: Index, first: int = 0) -> None:
+    """Raise InputError unless the files of all parts from `first` on are there, and fit index.json."""
+    for part in range(first, len(index.description.parts)):
+        _check_part(index, part)
 
 
 def _described(folder: Path, unfinished: bool, verify: bool) -> Index:

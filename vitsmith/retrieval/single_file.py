@@ -13,8 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from vitsmith.arrays import Array
 from vitsmith.errors import InputError, MissingPackageError
-from vitsmith.files.atomic import replacing
+from vitsmith.files.atomic import replacing, write_text
+from vitsmith.json_text import json_or_none, to_json
 from vitsmith.models.config import show_size
 from vitsmith.retrieval.index import Index
 
@@ -27,6 +29,11 @@ def write_single_file(index: Index, path: Path) -> None:
     `.npz`: `embeddings` (N, E) and `ids` (N,), text. `.npy`: the embeddings, and one id on each line of the `.txt` file
     of the same name. `.parquet`: the columns `id` and `embedding`. Patches have the shape (N, rows, columns, E); in a
     `.parquet` they are flat, and its metadata has the shape as `vitsmith.shape`: '16x16x768'.
+
+    Each says which model made it: `model`, its name; `identity`, its identity; and `what` of an image it holds. They
+    are arrays of no axis in `.npz`, fields of the `.json` file beside an `.npy`, and metadata of `.parquet`, as
+    `vitsmith.model`. The columns of the index are columns of `.parquet`, and in `.npz` arrays `column.NAME` (N,):
+    float64, where NaN is what is not known, or text, where '' is.
 
     Raises InputError for other suffixes and damaged parts, MissingPackageError without pyarrow.
     """
@@ -53,6 +60,9 @@ def is_embeddings(path: Path) -> bool:
             return False
     if path.suffix.lower() == ".txt":
         return path.with_suffix(".npy").exists()
+    if path.suffix.lower() == ".json":
+        fields = json_or_none(path)
+        return isinstance(fields, dict) and {"model", "identity", "what"} <= set(fields)
     with path.open("rb") as file:
         return file.read(6).startswith((b"PAR1", b"\x93NUMPY"))
 
@@ -60,6 +70,21 @@ def is_embeddings(path: Path) -> bool:
 def sidecar(path: Path) -> Path:
     """The file with the ids of a `.npy`."""
     return path.with_suffix(".txt")
+
+
+def description_beside(path: Path) -> Path:
+    """The file that says which model made a `.npy`."""
+    return path.with_suffix(".json")
+
+
+def beside(path: Path) -> tuple[Path, ...]:
+    """The other files that are written with `path`."""
+    return (sidecar(path), description_beside(path)) if path.suffix.lower() == ".npy" else ()
+
+
+def _facts(index: Index) -> dict[str, str]:
+    """What each format says of the model."""
+    return {"model": index.space.model, "identity": index.space.identity, "what": index.space.what}
 
 
 def _write_npz(index: Index, path: Path) -> None:
@@ -77,6 +102,12 @@ def _write_npz(index: Index, path: Path) -> None:
                 names = index.part_ids(part)
                 for at in range(0, len(names), together):
                     file.write(np.array(names[at : at + together], kind).tobytes())
+        others = {name: np.array(value) for name, value in _facts(index).items()}
+        for name in index.column_names:
+            others[f"column.{name}"] = _column_array(index.column(name))
+        for name, array in others.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _write_npy(index: Index, path: Path) -> None:
@@ -90,23 +121,62 @@ def _write_npy(index: Index, path: Path) -> None:
             if broken is not None:
                 raise InputError(f"{broken!r} has a line break, so ids cannot be lines: write .npz or .parquet instead")
             file.writelines(f"{name}\n" for name in names)
+    write_text(description_beside(path), to_json(_facts(index) | {"shape": [len(index), *index.space.shape]}) + "\n")
     with replacing(path) as partial, partial.open("wb") as file:
         _write_embeddings(index, file)
+
+
+def _column_array(values: list[Any]) -> Array:
+    """A column of numbers as float64 with NaN for None, or of text with ''."""
+    if _is_numbers(values):
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    return np.array(["" if value is None else str(value) for value in values], np.str_)
+
+
+def _is_numbers(values: list[Any]) -> bool:
+    return all(value is None or isinstance(value, int | float) for value in values)
+
+
+def _arrow_types(pa: Any, index: Index) -> dict[str, Any]:
+    """Column -> its type: text, whole numbers or other numbers."""
+    types = {}
+    for name in index.column_names:
+        values = [value for value in index.column(name) if value is not None]
+        if not _is_numbers(values):
+            types[name] = pa.string()
+        else:
+            types[name] = pa.int64() if values and all(isinstance(value, int) for value in values) else pa.float64()
+    return types
+
+
+def _arrow_values(values: list[Any], kind: Any) -> list[Any]:
+    """Values of a column: text where it has any."""
+    return [value if value is None or str(kind) != "string" else _utf8(str(value)) for value in values]
+
+
+def _utf8(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_parquet(index: Index, path: Path) -> None:
     pa, pq = _pyarrow()
     number = pa.float16() if index.space.dtype == "float16" else pa.float32()
     vectors = pa.list_(number, index.space.numbers)
-    metadata = {"vitsmith.model": index.space.model, "vitsmith.identity": index.space.identity}
+    metadata = {f"vitsmith.{name}": value for name, value in _facts(index).items()}
     if index.space.grid is not None:
         metadata["vitsmith.shape"] = show_size(index.space.shape)
-    schema = pa.schema([("id", pa.string()), ("embedding", vectors)], metadata=metadata)
+    types = {name: kind for name, kind in _arrow_types(pa, index).items() if name not in ("id", "embedding")}
+    schema = pa.schema([("id", pa.string()), ("embedding", vectors), *types.items()], metadata=metadata)
     with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
         for part in _parts(index):
-            ids = [name.encode("utf-8", "backslashreplace").decode() for name in index.part_ids(part)]
+            ids = [_utf8(name) for name in index.part_ids(part)]
             rows = pa.FixedSizeListArray.from_arrays(pa.array(index.vectors(part).ravel(), number), type=vectors)
-            writer.write_table(pa.table([pa.array(ids, pa.string()), rows], schema=schema))
+            known = index.part(part).columns()
+            beside = [
+                pa.array(_arrow_values(known.get(name) or [None] * len(ids), kind), kind)
+                for name, kind in types.items()
+            ]
+            writer.write_table(pa.table([pa.array(ids, pa.string()), rows, *beside], schema=schema))
 
 
 FORMATS: dict[str, Callable[[Index, Path], None]] = {

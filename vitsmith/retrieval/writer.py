@@ -6,10 +6,9 @@ Vectors are written part by part, each completely or not at all, and index.json 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,20 +17,26 @@ import numpy as np
 
 from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FileState
-from vitsmith.errors import InputError, OutputError
+from vitsmith.errors import InputError
 from vitsmith.files.atomic import remove_empty
-from vitsmith.files.failures import explained
-from vitsmith.files.locks import HeldError, Lock
 from vitsmith.finite import rows_not_finite
 from vitsmith.retrieval.description import (
     DESCRIPTION,
     FORMAT,
+    SYNC,
     Description,
     Space,
-    check_same_model,
     is_index,
-    read_description,
     write_description,
+)
+from vitsmith.retrieval.folder import (
+    begun_sync,
+    check_folder,
+    continued,
+    current_folder,
+    inputs_done,
+    locked,
+    remove_index,
 )
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
 from vitsmith.retrieval.part_files import PartContent, hash_names, together, write_part
@@ -43,8 +48,6 @@ PART_SECONDS = 60.0
 PART_NUMBERS = 2**26
 """Patches of images fill a part sooner: this many numbers are 256 MiB in memory."""
 
-LOCK = ".lock"
-
 EmbeddedRow = tuple[str, Array] | Failure
 
 
@@ -55,24 +58,46 @@ class IndexWriter:
     """
 
     def __init__(
-        self, folder: Path, space: Space, *, part_rows: int = PART_ROWS, part_seconds: float = PART_SECONDS
+        self,
+        folder: Path,
+        space: Space,
+        *,
+        part_rows: int = PART_ROWS,
+        part_seconds: float = PART_SECONDS,
+        sync: bool = False,
     ) -> None:
         """Open the index in `folder`, or begin a new one.
 
+        With `sync`, new parts are named in sync.json, and index.json stays as it is until `replace`.
+
         Raises InputError when it was made by another model or in another way, or is being written by another process,
-        and OutputError when the folder cannot be written or holds other things.
+        or has an unfinished sync and `sync` is False, and OutputError when the folder cannot be written or holds other
+        things.
         """
         self.folder = folder
+        self._file = SYNC if sync else DESCRIPTION
+        self._discarded = False
         self._part_rows = min(part_rows, max(1, PART_NUMBERS // space.numbers))
         self._part_seconds = part_seconds
         check_folder(folder)
-        self._lock = _lock(folder)
+        self._lock = locked(folder)
         try:
             if is_index(folder):
-                self.description = _continued(folder, space)
+                self.description = continued(folder, space)
+                begun = begun_sync(folder, self.description)
+                if begun is not None and not sync:
+                    raise InputError(
+                        f"{folder} has an unfinished sync: run the command that began it again, with `sync`, and it "
+                        "goes on from there"
+                    )
             else:
                 self.description = Description(format=FORMAT, space=space, complete=False)
                 write_description(folder, self.description)
+                begun = None
+            self.begun = self.description
+            """What index.json says."""
+            if sync:
+                self.description = begun or self.begun.model_copy(update={"complete": False})
             self._clean()
         except BaseException:
             self._lock.release()
@@ -92,6 +117,8 @@ class IndexWriter:
                 self.commit()
         finally:
             self._lock.release()
+        if self._discarded:
+            remove_index(self.folder)
 
     def done_of(self, names: Sequence[str]) -> int:
         """The number of inputs at the beginning of `names` that are already in the index.
@@ -186,8 +213,28 @@ class IndexWriter:
             self._write(self.description.model_copy(update={"complete": True}))
         return open_index(self.folder)
 
+    def replace(self, description: Description) -> Index:
+        """Make `description` the index, in one step; then remove the files of the old one that it does not need."""
+        self._names.clear()
+        if description != self.begun:
+            write_description(self.folder, description)
+        self.begun = self.description = description
+        self._clean()
+        return open_index(self.folder)
+
+    def forget_sync(self) -> None:
+        """Remove what this sync has made."""
+        self._names.clear()
+        self.description = self.begun
+        self._clean()
+
+    def discard(self) -> None:
+        """Remove the whole index at the end: there is nothing in it."""
+        self._names.clear()
+        self._discarded = True
+
     def _write(self, description: Description) -> None:
-        write_description(self.folder, description)
+        write_description(self.folder, description, self._file)
         self.description = description
 
     def _begin_part(self) -> None:
@@ -201,85 +248,14 @@ class IndexWriter:
 
     def _clean(self) -> None:
         """Remove what a killed process left: half-written files, and complete ones that index.json does not name."""
-        known = {name for part in self.description.parts for name in part.files}
+        known = {name for part in (*self.begun.parts, *self.description.parts) for name in part.files}
+        if self.description is self.begun:
+            (self.folder / SYNC).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
             if half_written or (path.name.startswith("part-") and path.name not in known):
-                path.unlink(missing_ok=True)
-
-
-def current_folder() -> str:
-    """The current folder, for the root of an index; empty when it has been deleted."""
-    try:
-        return os.getcwd()  # noqa: PTH109
-    except FileNotFoundError:
-        return ""
-
-
-def inputs_done(folder: Path, description: Description, names: Sequence[str]) -> int:
-    """The number of `names` that are already in an index. Raises InputError unless `names` begins with its inputs."""
-    at = 0
-    for number, part in enumerate(description.parts):
-        if part.retried:
-            continue
-        if hash_names(names[at : at + part.inputs]) != part.names:
-            raise InputError(
-                f"{folder} holds {description.inputs:,} inputs, and these are not the same in the same order "
-                f"(a difference is among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
-                "longer one that begins with it, or choose another `out`"
-            )
-        at += part.inputs
-    return at
-
-
-def remove_index(folder: Path) -> None:
-    """Remove an index, index.json last, as it names the other files. Raises OutputError while it is being written."""
-    _lock(folder).release()
-    with explained(folder):
-        for path in folder.iterdir():
-            if path.name != DESCRIPTION:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        (folder / DESCRIPTION).unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def _continued(folder: Path, space: Space) -> Description:
-    """The description of an index to be continued. Raises InputError when it was made in another way."""
-    description = read_description(folder)
-    have = description.space
-    for what in ("kind", "identity", "what", "dtype", "precision", "width"):  # identity depends on the kind
-        if what == "identity":
-            check_same_model(folder, have, space.identity, space.model)
-        elif getattr(have, what) != getattr(space, what):
-            named = "" if what == "what" else f"{what} "
-            raise InputError(
-                f"{folder} has {named}{getattr(have, what)} and cannot be continued with {getattr(space, what)}: give "
-                "the same, or choose another `out`"
-            )
-    open_index(folder, unfinished=True)
-    return description
-
-
-def check_folder(folder: Path) -> None:
-    """Raise OutputError for a file, and for a folder that holds anything else than an index."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; choose another output folder")
-    if folder.is_dir() and not is_index(folder):
-        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if foreign:
-            raise OutputError(f"{folder} holds other files than an index ({foreign[0]}); choose another output folder")
-
-
-def _lock(folder: Path) -> Lock:
-    """Lock the folder until the lock is released or the process ends. Raises InputError."""
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return Lock.take(folder / LOCK)
-        except HeldError as held:
-            raise InputError(
-                f"{folder} is being written by another process: wait for it, or choose another `out` ({held})"
-            ) from None
+                with suppress(PermissionError):  # Windows does not remove what another process reads: next time
+                    path.unlink(missing_ok=True)
 
 
 def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:

@@ -90,7 +90,7 @@ def tell_files(index: Index, answers: Sequence[Answer]) -> None:
         shown = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
         say(
             f"{len(changed):,} of the answers changed since they were embedded ({shown}) and were found by the image "
-            f"before: to embed all anew, delete {index.folder} and run  vitsmith embed  again"
+            "before: run  vitsmith embed  again with --sync, which embeds those alone"
         )
     gone = list(dict.fromkeys(one.id for one in answers if one.path is None))
     if gone and index.space.kind == "images" and index.description.root:

@@ -91,29 +91,39 @@ def _read_rows(
     table: Path, image_column: str, label_column: str, labelling: Labelling
 ) -> tuple[list[Row], tuple[str, ...]]:
     """The rows, and the columns that seem to divide them into splits but are not read."""
-    lines = _json_lines if table.suffix.lower() in (".jsonl", ".ndjson") else _csv_lines
     rows: list[Row] = []
     mistakes: list[str] = []
     columns: _Columns | None = None
     spellings: dict[str, str] = {}
+    for line, fields in table_lines(table):
+        if columns is None and isinstance(fields, dict):
+            columns = _columns(table, fields, image_column, label_column, labelling)
+        try:
+            rows += _rows(line, fields, columns, labelling, spellings)
+        except _RowError as mistake:
+            mistakes.append(f"line {line}: {mistake}")
+    if mistakes:
+        raise DatasetError(f"{table}: {list_some(mistakes)}")
+    return rows, columns.unread if columns else ()
+
+
+def table_lines(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield the number of each line of a table with its fields by column, or its mistake. Raises DatasetError."""
+    lines = _json_lines if table.suffix.lower() in (".jsonl", ".ndjson") else _csv_lines
     try:
         with open_regular(table) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
-            for line, fields in lines(_short_lines(file), table.suffix.lower()):
-                if columns is None and isinstance(fields, dict):
-                    columns = _columns(table, fields, image_column, label_column, labelling)
-                try:
-                    rows += _rows(line, fields, columns, labelling, spellings)
-                except _RowError as mistake:
-                    mistakes.append(f"line {line}: {mistake}")
+            yield from lines(_short_lines(file), table.suffix.lower())
     except UnicodeDecodeError as error:
         raise DatasetError(f"{table} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
     except _RowError as error:
         raise DatasetError(f"{table} cannot be read as a table: {error}") from error
     except OSError as error:
         raise DatasetError(f"cannot read {table}: {error.strerror}; check the path and its permissions") from error
-    if mistakes:
-        raise DatasetError(f"{table}: {list_some(mistakes)}")
-    return rows, columns.unread if columns else ()
+
+
+def image_column_of(first: dict[str, Any], asked: str) -> str:
+    """The column of paths, from the first row: the one that is `asked` for, or one with a usual name; '' for none."""
+    return _find(first, (asked,) if asked else _IMAGE_COLUMNS)
 
 
 def _short_lines(file: io.TextIOWrapper) -> Iterator[str]:

@@ -1,0 +1,413 @@
+"""An index that follows its photos: what changed is embedded, what is gone is removed, and readers see old or new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vitsmith.data.images.photo as photo_file
+import vitsmith.data.images.sources as sources_file
+from tests import ROOT
+from tests.retrieval.indexes import SPACE, WIDTH
+from vitsmith.data.images.sources import read_bytes
+from vitsmith.errors import ImageError, InputError
+from vitsmith.retrieval.build import build_index
+from vitsmith.retrieval.index import Index, open_index
+from vitsmith.retrieval.search import search
+from vitsmith.retrieval.sync.plan import HeldContents, plan
+from vitsmith.retrieval.sync.run import Following, Synced, sync_index
+from vitsmith.retrieval.writer import IndexWriter
+from vitsmith.stream import Failure
+
+
+def vector_of(data: bytes) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+    vector = np.random.default_rng(seed).normal(size=WIDTH).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+class Reading:
+    """An encoder whose vectors are functions of the bytes it reads; those that begin with 'bad' cannot be read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def stream(self, images: Iterable[Any]) -> Iterator[tuple[str, np.ndarray] | Failure]:
+        for image in images:
+            name = os.fspath(image)
+            self.read.append(os.path.basename(name))  # noqa: PTH119
+            try:
+                data = read_bytes(image)
+            except ImageError as error:
+                yield Failure(name, f"{name}: {error}")
+                continue
+            yield Failure(name, f"{name}: no image") if data.startswith(b"bad") else (name, vector_of(data))
+
+
+def listed(*folders: str) -> list[str]:
+    return sorted(str(path) for folder in folders or ("photos",) for path in Path(folder).rglob("*.jpg"))
+
+
+def sync(
+    names: list[str] | None = None, *, encoder: Any = None, out: str = "index", **how: Any
+) -> tuple[Index, Synced]:
+    with IndexWriter(Path(out), SPACE, sync=True, part_rows=3) as writer:
+        index, synced = sync_index(encoder or Reading(), listed() if names is None else names, writer, Following(**how))
+    check(index)
+    return index, synced
+
+
+def check(index: Index) -> None:
+    """Every row has the vector of the file that its id leads to, and so has every copy."""
+    names = index.ids(range(len(index)))
+    for name, copies, vector in zip(names, index.copies(range(len(index))), index.rows(range(len(index))), strict=True):
+        for one in (name, *copies):
+            expected = vector_of(index.path_of(one).read_bytes()).astype(np.float16)
+            np.testing.assert_array_equal(vector, expected, err_msg=one)
+    open_index(index.folder).check_hashes()
+    parts = {name for part in index.description.parts for name in part.files}
+    assert {path.name for path in index.folder.iterdir()} - {".lock"} == parts | {"index.json"}
+    assert index.description.complete and index.description.inputs - index.description.failures == len(index)
+
+
+def tree(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.name != ".lock"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eight files in two folders, one that cannot be read, and states that count however new a file is."""
+    monkeypatch.setattr(photo_file, "_FRESH", 0)
+    monkeypatch.chdir(tmp_path)
+    Path("photos/b").mkdir(parents=True)
+    for number in range(7):
+        Path("photos", "b" if number > 3 else "", f"{number}.jpg").write_bytes(f"photo {number}".encode())
+    Path("photos/broken.jpg").write_bytes(b"bad")
+    return tmp_path / "photos"
+
+
+# --- what changed is followed -----------------------------------------------------------------------------------------
+
+
+def test_added_changed_removed_moved_and_copied_files(photos: Path) -> None:
+    sync()
+    Path("photos/0.jpg").unlink()
+    Path("photos/1.jpg").write_bytes(b"another photo")
+    Path("photos/2.jpg").rename("photos/b/22.jpg")
+    Path("photos/new.jpg").write_bytes(b"a new photo")
+    shutil.copy("photos/3.jpg", "photos/33.jpg")
+    encoder = Reading()
+    index, synced = sync(encoder=encoder)
+    assert sorted(encoder.read) == ["1.jpg", "new.jpg"]
+    assert synced.counts == {
+        "added": 2, "changed": 1, "removed": 1, "moved": 1, "copies": 1, "unchanged": 4, "unreadable": 1, "embedded": 2,
+    }  # fmt: skip
+    assert [Path(name).name for name in synced.removed_names] == ["0.jpg"]
+    kept = ["photos/b/22.jpg", "photos/3.jpg", "photos/b/4.jpg", "photos/b/5.jpg", "photos/b/6.jpg"]
+    assert index.ids(range(7)) == [*kept, "photos/1.jpg", "photos/new.jpg"]  # their order, and new ones after them
+    assert index.copies([1]) == [["photos/33.jpg"]] and [one["id"] for one in index.failed()] == ["photos/broken.jpg"]
+
+
+def test_what_did_not_change_is_neither_read_nor_written(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync()
+    before = tree("index")
+    monkeypatch.setattr(sources_file, "read_with_state", lambda path, **_: pytest.fail(f"{path} was opened"))
+    encoder = Reading()
+    _, synced = sync(encoder=encoder)
+    assert encoder.read == [] and (synced.unchanged, synced.unreadable) == (7, 1) and tree("index") == before
+
+
+def test_a_file_that_was_only_touched_keeps_its_vector(photos: Path) -> None:
+    sync()
+    os.utime("photos/1.jpg")
+    Path("photos/2.jpg").chmod(0o600)
+    encoder = Reading()
+    index, synced = sync(encoder=encoder)
+    assert encoder.read == [] and synced.unchanged == 7
+    assert [part.number for part in index.description.parts][1:] == [None, None]  # only the part with them is new
+    assert sync()[1].unchanged == 7
+
+
+def test_an_index_made_without_sync_is_followed_and_its_doubles_become_copies(photos: Path) -> None:
+    shutil.copy("photos/b/5.jpg", "photos/twice.jpg")
+    with IndexWriter(Path("index"), SPACE, part_rows=3) as writer:
+        build_index(Reading(), listed(), writer)  # type: ignore[arg-type]
+    assert len(open_index("index")) == 8
+    encoder = Reading()
+    index, synced = sync(encoder=encoder)
+    assert encoder.read == [] and (len(index), synced.copies, synced.unchanged) == (7, 1, 8)
+    Path("photos/b/5.jpg").unlink()  # a copy takes its place
+    index, synced = sync(encoder=encoder)
+    assert encoder.read == [] and "photos/twice.jpg" in index.ids(range(7)) and synced.removed == 1
+    assert synced.copies == 0 and index.copies(range(7)) == [[]] * 7
+
+
+def test_what_cannot_be_read_is_tried_when_it_changed_or_is_asked_for(photos: Path) -> None:
+    sync()
+    encoder = Reading()
+    assert sync(encoder=encoder)[1].unreadable == 1 and encoder.read == []
+    assert sync(encoder=encoder, retry=True)[1].unreadable == 1 and encoder.read == ["broken.jpg"]
+    Path("photos/broken.jpg").write_bytes(b"repaired")
+    index, synced = sync()
+    assert (synced.added, synced.unreadable, index.description.failures) == (1, 0, 0)
+    for name in ("x", "y", "z"):
+        Path(f"photos/{name}.jpg").write_bytes(b"bad and the same")
+    index, synced = sync()
+    assert synced.unreadable == 3 and {one["id"][7] for one in index.failed()} == {"x", "y", "z"}
+    Path("photos/0.jpg").write_bytes(b"bad now")
+    index, synced = sync()
+    assert synced.unreadable == 4 and "photos/0.jpg" not in index.ids(range(len(index)))
+
+
+def test_a_photo_that_is_replaced_during_the_pass_gets_the_vector_of_what_was_read(photos: Path) -> None:
+    shutil.copy("photos/3.jpg", "photos/33.jpg")
+
+    class Replacing(Reading):
+        def stream(self, images: Iterable[Any]) -> Iterator[tuple[str, np.ndarray] | Failure]:
+            if not self.read:
+                Path("photos/3.jpg").write_bytes(b"replaced after it was compared with its copy")
+            yield from super().stream(images)
+
+    index, synced = sync(encoder=Replacing())
+    assert {"photos/3.jpg", "photos/33.jpg"} <= set(index.ids(range(len(index)))) and synced.copies == 0
+
+
+def test_names_of_any_kind(photos: Path) -> None:
+    odd = [os.fsdecode(b"photos/\xff.jpg"), "photos/猫.jpg", "photos/two\nlines.jpg"]
+    for number, name in enumerate(odd):
+        Path(name).write_bytes(b"odd" * (number + 1))
+    Path("photos/link.jpg").symlink_to("0.jpg")
+    Path("photos/nowhere.jpg").symlink_to("none")
+    index, synced = sync()
+    assert set(odd) <= set(index.ids(range(len(index)))) and synced.unreadable == 2
+    assert synced.copies == 1  # the link and its target have one content
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_still_there_are_not_removed_in_silence(photos: Path) -> None:
+    sync()
+    before = tree("index")
+    with pytest.raises(InputError, match=r"5 files of index are still there, but not among the inputs .*drop_others"):
+        sync(listed("photos/b"))
+    assert tree("index") == before
+    index, synced = sync(listed("photos/b"), drop_others=True)
+    assert (len(index), synced.removed) == (3, 5)
+
+
+def test_a_folder_that_vanished_does_not_empty_the_index(photos: Path) -> None:
+    sync()
+    before = tree("index")
+    shutil.move("photos/b", "elsewhere")
+    Path("photos/b").mkdir()  # as an unmounted disk leaves it
+    with pytest.raises(InputError, match=r"photos/b' is empty, and index has 3 images from there: mount the disk"):
+        sync()
+    shutil.rmtree("photos")
+    Path("others").mkdir()
+    Path("others/x.jpg").write_bytes(b"x")
+    for names in (["others/x.jpg"], []):
+        with pytest.raises(InputError, match=r"nothing of the 7 images in index is among the inputs: check that"):
+            sync(names)
+    assert tree("index") == before
+
+
+def test_nothing_that_can_be_read_leaves_things_as_they_were(photos: Path) -> None:
+    with pytest.raises(InputError, match="none of the 1 images could be read, so there is no index"):
+        sync(["photos/broken.jpg"])
+    assert not Path("index").exists()
+    with (
+        pytest.raises(InputError, match="none of the 1 images could be read"),
+        IndexWriter(Path("index"), SPACE) as writer,
+    ):
+        build_index(Reading(), ["photos/broken.jpg"], writer)  # type: ignore[arg-type]
+    assert not Path("index").exists()
+    sync()
+    before = tree("index")
+    with pytest.raises(InputError, match=r"none of the 1 images can be read now .* index stays as it was"):
+        sync(["photos/broken.jpg"], drop_others=True)
+    with pytest.raises(InputError, match="some of these images are not files"):
+        sync([b"bytes"])  # type: ignore[list-item]
+    assert tree("index") == before
+
+
+def test_a_root_that_moved_is_recognised(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync()
+    (tmp_path / "new").mkdir()
+    shutil.move("photos", "new/photos")
+    shutil.move("index", "new/index")
+    monkeypatch.chdir(tmp_path / "new")
+    encoder = Reading()
+    index, synced = sync(encoder=encoder)
+    assert encoder.read == ["broken.jpg"] and synced.moved == 7 and index.description.root == str(tmp_path / "new")
+    names = [str(tmp_path / "new" / name) for name in index.ids(range(7))]  # the same files by other names
+    monkeypatch.chdir("/")
+    index, synced = sync([*names, str(tmp_path / "new/photos/broken.jpg")], out=str(tmp_path / "new" / "index"))
+    assert synced.unchanged == 7 and index.ids([0]) == ["photos/0.jpg"]
+    Path(tmp_path, "new/photos/more.jpg").write_bytes(b"more")
+    index, _ = sync(listed(str(tmp_path / "new" / "photos")), out=str(tmp_path / "new" / "index"))
+    assert len(index) == 8  # `check` has found its file
+
+
+# --- old or new, never else -------------------------------------------------------------------------------------------
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    import vitsmith.data.images.photo as photo_file
+    import vitsmith.retrieval.part_files as part_files
+    import vitsmith.retrieval.writer as writer_file
+    from tests.retrieval.test_sync import sync
+
+    photo_file._FRESH = 0
+    left = [0]
+
+    def counted(real):
+        def write(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+        return write
+
+    for name in ("_write_lines", "_write_vectors", "_write_columns", "sha256"):
+        setattr(part_files, name, counted(getattr(part_files, name)))
+    writer_file.write_description = counted(writer_file.write_description)
+    Path.unlink = counted(Path.unlink)
+    for moment in map(int, sys.argv[1:]):
+        left[0] = moment
+        child = os.fork()
+        if not child:
+            sync(out=f"index{moment}")
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_sync_killed_at_any_moment_leaves_the_old_or_the_new_index(photos: Path) -> None:
+    moments = range(0, 112, 6)
+    sync()
+    for moment in moments:
+        shutil.copytree("index", f"index{moment}")
+    before = open_index("index").ids(range(7))
+    Path("photos/0.jpg").unlink()
+    Path("photos/1.jpg").write_bytes(b"another photo")
+    for name in "pqrst":
+        Path(f"photos/{name}.jpg").write_bytes(f"new {name}".encode())
+    script = [sys.executable, "-c", textwrap.dedent(KILLED), *map(str, moments)]
+    killed = subprocess.run(script, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    codes = list(map(int, killed.stdout.split()))
+    assert set(codes[:15]) == {-signal.SIGKILL} and len(codes) == len(moments), killed.stderr
+    whole, _ = sync()
+    after = whole.ids(range(len(whole)))
+    done, found = [], []
+    for moment in moments:
+        index = open_index(f"index{moment}")  # readers find one of the two
+        index.check_hashes()
+        found.append(index.ids(range(len(index))))
+        encoder = Reading()
+        new, _ = sync(out=f"index{moment}", encoder=encoder)  # the same command ends it
+        assert new.ids(range(len(new))) == after
+        done.append(6 - len(encoder.read))
+    turn = found.index(after)
+    assert found == [before] * turn + [after] * (len(moments) - turn) and turn > 3
+    assert done == sorted(done) and {0, 3, 6} <= set(done)  # what was done is not done again
+
+
+def test_plain_embed_does_not_touch_an_unfinished_sync(photos: Path) -> None:
+    sync()
+
+    class Stopped(Reading):
+        def stream(self, images: Iterable[Any]) -> Iterator[tuple[str, np.ndarray] | Failure]:
+            yield next(iter(super().stream(images)))
+            raise KeyboardInterrupt
+
+    for name in "pq":
+        Path(f"photos/{name}.jpg").write_bytes(f"new {name}".encode())
+    with pytest.raises(KeyboardInterrupt):
+        sync(encoder=Stopped())
+    with pytest.raises(InputError, match="index has an unfinished sync: run the command that began it again"):
+        IndexWriter(Path("index"), SPACE)
+    assert len(open_index("index")) == 7
+    encoder = Reading()
+    assert len(sync(encoder=encoder)[0]) == 9 and encoder.read == ["q.jpg"]
+
+
+def test_a_reader_that_opened_the_old_index_is_told(photos: Path) -> None:
+    old, _ = sync()
+    with IndexWriter(Path("index"), SPACE, sync=True), pytest.raises(InputError, match="written by another process"):
+        sync()
+    old = open_index("index")
+    query = vector_of(b"photo 3")[None]
+    Path("photos/0.jpg").unlink()
+    sync()
+    found = search(open_index("index"), query, 1)
+    assert open_index("index").ids(found.positions[0]) == ["photos/3.jpg"]
+    with pytest.raises(
+        InputError, match="index was written anew by another process while it was read: run the command"
+    ):
+        old.ids(search(old, query, 1).positions[0])
+    for number in range(3):  # numbers are not used again
+        Path(f"photos/n{number}.jpg").write_bytes(b"n" * (number + 1))
+        sync()
+        with pytest.raises(InputError, match="written anew"):
+            old.ids([0])
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+_KEYS = st.sampled_from("abcdefgh")
+_CONTENTS = st.sampled_from("1234")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.dictionaries(_KEYS, _CONTENTS, max_size=6),
+    copied=st.dictionaries(_KEYS, _CONTENTS, max_size=4),
+    now=st.dictionaries(_KEYS, st.one_of(_CONTENTS, st.just(""), st.none()), max_size=8),
+)
+def test_a_plan_gives_each_content_one_row_and_each_key_one_place(
+    rows: dict[str, str], copied: dict[str, str], now: dict[str, str | None]
+) -> None:
+    copies: dict[str, list[str]] = {}
+    for key, content in copied.items():
+        if key not in rows and content in rows.values():
+            copies.setdefault(content, []).append(key)
+    held = HeldContents(list(rows.items()), len(rows), copies, frozenset())
+    found = plan(held, now)
+    kept = [name for name in found.names if name]
+    assert all(now[name] == content for name, content in zip(found.names, rows.values(), strict=True) if name)
+    contents = [now[name] for name in kept]
+    assert len(set(contents)) == len(contents)
+    assert {content for content in now.values() if content and content in rows.values()} == set(contents)
+    placed = [*kept, *(key for keys in found.copies.values() for key in keys)]
+    waiting = {key for key, content in now.items() if content and content not in contents}
+    assert sorted(placed) == sorted(key for key, content in now.items() if content and key not in waiting)
+    assert set(found.embed) >= {key for key, content in now.items() if content == ""}
+    assert {now[key] for key in found.embed} - {""} == {now[key] for key in waiting}
+    told = [*found.unchanged, *found.changed, *found.added, *(new for _, new in found.moved), *found.unreadable]
+    assert sorted(told) == sorted(now)
+    lost = {key for key in (*rows, *(one for keys in copies.values() for one in keys)) if key not in now}
+    assert sorted([*found.removed, *(old for old, _ in found.moved)]) == sorted(lost)
+
+
+def test_the_files_of_a_sync_are_json_that_older_parts_lack(photos: Path) -> None:
+    index, _ = sync()
+    fields = json.loads(Path("index/index.json").read_text())
+    assert fields["root"] == str(photos.parent) and "number" not in fields["parts"][0]
+    assert index.column("bytes")[:2] == [7, 7]

@@ -1,0 +1,110 @@
+"""The folder of an index: locked while it is written, checked before it is continued, removed as a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitsmith.errors import InputError, OutputError
+from vitsmith.files.failures import explained
+from vitsmith.files.locks import HeldError, Lock
+from vitsmith.retrieval.description import (
+    DESCRIPTION,
+    Description,
+    Space,
+    check_same_model,
+    is_index,
+    read_description,
+    unfinished_sync,
+)
+from vitsmith.retrieval.index import Index, check_parts, open_index
+from vitsmith.retrieval.part_files import hash_names
+
+LOCK = ".lock"
+
+
+def current_folder() -> str:
+    """The current folder, for the root of an index; empty when it has been deleted."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return ""
+
+
+def inputs_done(folder: Path, description: Description, names: Sequence[str]) -> int:
+    """The number of `names` that are already in an index. Raises InputError unless `names` begins with its inputs."""
+    at = 0
+    for number, part in enumerate(description.parts):
+        if part.retried:
+            continue
+        if hash_names(names[at : at + part.inputs]) != part.names:
+            raise InputError(
+                f"{folder} holds {description.inputs:,} inputs, and these are not the same in the same order "
+                f"(a difference is among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
+                "longer one that begins with it, or add `sync`, which follows every difference, or choose another `out`"
+            )
+        at += part.inputs
+    return at
+
+
+def remove_index(folder: Path) -> None:
+    """Remove an index, index.json last, as it names the other files. Raises OutputError while it is being written."""
+    locked(folder).release()
+    with explained(folder):
+        for path in folder.iterdir():
+            if path.name != DESCRIPTION:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def continued(folder: Path, space: Space) -> Description:
+    """The description of an index to be continued. Raises InputError when it was made in another way."""
+    description = read_description(folder)
+    have = description.space
+    for what in ("kind", "identity", "what", "dtype", "precision", "width"):  # identity depends on the kind
+        if what == "identity":
+            check_same_model(folder, have, space.identity, space.model)
+        elif getattr(have, what) != getattr(space, what):
+            named = "" if what == "what" else f"{what} "
+            raise InputError(
+                f"{folder} has {named}{getattr(have, what)} and cannot be continued with {getattr(space, what)}: give "
+                "the same, or choose another `out`"
+            )
+    open_index(folder, unfinished=True)
+    return description
+
+
+def begun_sync(folder: Path, description: Description) -> Description | None:
+    """What an interrupted sync has made so far, if all its files are whole."""
+    begun = unfinished_sync(folder, description)
+    try:
+        if begun is not None:
+            check_parts(Index(folder, begun), len(description.parts))
+    except InputError:
+        return None
+    return begun
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError for a file, and for a folder that holds anything else than an index."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose another output folder")
+    if folder.is_dir() and not is_index(folder):
+        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if foreign:
+            raise OutputError(f"{folder} holds other files than an index ({foreign[0]}); choose another output folder")
+
+
+def locked(folder: Path) -> Lock:
+    """Lock the folder until the lock is released or the process ends. Raises InputError."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return Lock.take(folder / LOCK)
+        except HeldError as held:
+            raise InputError(
+                f"{folder} is being written by another process: wait for it, or choose another `out` ({held})"
+            ) from None

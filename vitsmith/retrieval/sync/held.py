@@ -1,0 +1,99 @@
+"""What an index holds, and an unfinished sync beside it: the file and the state of each row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vitsmith.data.images.photo import FileState
+from vitsmith.retrieval.description import Description
+from vitsmith.retrieval.index import Index
+from vitsmith.retrieval.sync.plan import HeldContents
+
+
+class HeldRow(NamedTuple):
+    """A row of an index."""
+
+    part: int
+    key: str
+    """The absolute path of its file; of an index of texts the text."""
+    name: str
+    """Its id."""
+    state: FileState | None
+    """None for texts, and where an older index did not record it."""
+
+
+class HeldFailure(NamedTuple):
+    """An input that could not be read."""
+
+    part: int
+    name: str
+    error: str
+    state: FileState | None
+
+
+class Holdings:
+    """The rows, copies and failures of an index, and of the parts that an unfinished sync added to it."""
+
+    def __init__(self, index: Index, begun: Description) -> None:
+        """`index` has the parts of `begun`, the description that readers have, and those of an unfinished sync."""
+        self.index, self.begun = index, begun
+        self.texts = index.space.kind == "texts"
+        self.rows: list[HeldRow] = []
+        self.copies: dict[str, list[tuple[str, str, FileState]]] = {}
+        """Content -> (key, id, state) of its copies."""
+        self.failed: dict[str, HeldFailure] = {}
+        """By key; of several failures of one input the last."""
+        for part in range(len(index.description.parts)):
+            self._add(part)
+
+    def _add(self, at: int) -> None:
+        part = self.index.part(at)
+        names = part.ids()
+        states = part.seen() or [None] * len(names)
+        root = self.root_of(at)
+        self.rows += [
+            HeldRow(at, self.key_of(name, root), name, state) for name, state in zip(names, states, strict=True)
+        ]
+        for content, copies in part.copies().items():
+            listed = self.copies.setdefault(content, [])
+            listed += [(self.key_of(name, root), name, state) for name, state in copies]
+        for one in part.failed():
+            seen = FileState(*one["seen"]) if one.get("seen") else None
+            key = self.key_of(one["id"], root)
+            self.failed.pop(key, None)
+            self.failed[key] = HeldFailure(at, one["id"], one["error"], seen)
+
+    def root_of(self, part: int) -> str:
+        """The folder from which the relative ids of a part lead."""
+        begun = part < len(self.begun.parts)
+        return (self.begun if begun else self.index.description).root or os.getcwd()  # noqa: PTH109
+
+    def key_of(self, name: str, root: str) -> str:
+        """The key of an id."""
+        return name if self.texts else path_key(name, root)
+
+    def states(self) -> Iterator[tuple[str, FileState]]:
+        """(key, state) of all files, those of the index itself before those that an unfinished sync added."""
+        for copies in self.copies.values():
+            yield from ((key, state) for key, _, state in copies)
+        yield from ((row.key, row.state) for row in self.rows if row.state is not None)
+
+    def contents(self, adopted: dict[str, FileState]) -> HeldContents:
+        """What the plan needs to know. `adopted` are states of rows that an older index did not record, by key."""
+        rows = [(row.key, self._content(row, adopted)) for row in self.rows]
+        begun = sum(part.rows for part in self.begun.parts)
+        copies = {content: [key for key, *_ in found] for content, found in self.copies.items()}
+        return HeldContents(rows, begun, copies, frozenset(self.failed))
+
+    def _content(self, row: HeldRow, adopted: dict[str, FileState]) -> str:
+        if self.texts:
+            return row.key
+        state = row.state or adopted.get(row.key)
+        return state.digest if state is not None else ""
+
+
+def path_key(name: str, root: str) -> str:
+    """The absolute path of the file that a relative path from `root`, or an absolute one, leads to."""
+    return os.path.normpath(os.path.join(root, name))  # noqa: PTH118
