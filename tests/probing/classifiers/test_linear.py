@@ -131,6 +131,21 @@ def test_the_strength_is_chosen_by_the_log_loss_of_images_left_out() -> None:
     assert min(losses) < own.choice.value < max(losses) and own.choice.remarks == ()
 
 
+def test_a_strength_that_is_certainly_worse_is_not_tried_on_all_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strengths, "_COLUMNS", 1)  # one fold after another
+    train = clouds(400, width=80, spread=6.0)
+    found = fit_logistic(train).choice
+    short = [one for one in found.tried if one.images < 400]
+    best = next(one for one in found.tried if one.value == found.value)
+    assert short and best.images == 400 and all(one.images % 80 == 0 for one in short)
+    monkeypatch.setattr(strengths, "_CERTAIN", float("inf"))
+    whole = fit_logistic(train).choice
+    assert whole.value == found.value and all(one.images == 400 for one in whole.tried)
+    monkeypatch.setattr(strengths, "_COLUMNS", 1000)  # all folds at once
+    together = fit_logistic(train).choice
+    assert [one.loss for one in together.tried] == pytest.approx([one.loss for one in whole.tried], rel=1e-2)
+
+
 def test_a_best_strength_at_an_end_is_looked_for_beyond_it_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     noise = labelled(random.normal(size=(90, 30)), np.arange(90) % 3, 3)  # nothing to learn: the stronger, the better

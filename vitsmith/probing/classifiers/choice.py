@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -22,6 +22,8 @@ class Tried:
     """What the choice is made by, where it is not accuracy: mean log-loss or squared error of the images left out."""
     converged: bool = True
     """Whether every fit of this value reached its optimum."""
+    images: int | None = None
+    """Images left out that it was scored on: not all, where the first folds were certainly worse than the best."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,7 @@ class Choice:
         return {
             "setting": self.setting,
             "value": self.value,
-            "tried": [
-                {"value": one.value, "accuracy": one.accuracy, "loss": one.loss, "converged": one.converged}
-                for one in self.tried
-            ],
+            "tried": [asdict(one) for one in self.tried],
             "remarks": list(self.remarks),
         }
 

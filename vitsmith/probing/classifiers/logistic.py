@@ -34,9 +34,10 @@ def fit_logistic(
 
     `strength` is 1 / (C N) of scikit-learn, of features with deviation 1; the bias is not penalised. Given, it is
     taken as it is. Otherwise it is chosen by cross-validation in `folds`, made with `seed`: from 1 down by tens while
-    the log-loss is not certainly worse (3 standard errors), up where 1 is the best, and then half a ten to each side
-    of the best. Each fit begins where the last one ended. As in scikit-learn, a fold has the same C as all images, and
-    features are standardised by all training images, those left out included.
+    the log-loss is not certainly worse, up where 1 is the best, and then half a ten to each side of the best. What is
+    worse by 3 standard errors of the difference, image by image, is certain, and its other folds are left out. Each
+    fit begins where the last one ended. As in scikit-learn, a fold has the same C as all images, and features are
+    standardised by all training images, those left out included.
 
     After `deadline`, a time of `perf_counter`, no strength is tried any more, and fits are cut short; the choice says
     so. `on_fit` is called after each fit. `axes` are those of `train`, where they are there already. Neither the

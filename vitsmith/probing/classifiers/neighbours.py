@@ -94,7 +94,7 @@ def _leave_one_out(train: LabelledFeatures, features: Tensor, counts: list[int])
         for at, answer in enumerate(answers):
             right[at] += int(((answer == train.labels[rows]) & counted[rows]).sum())
     images = int(counted.sum())
-    return tuple(Tried(count, hits / images) for count, hits in zip(counts, right, strict=True))
+    return tuple(Tried(count, hits / images, images=images) for count, hits in zip(counts, right, strict=True))
 
 
 def _nearest(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:

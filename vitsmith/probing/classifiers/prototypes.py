@@ -137,4 +137,4 @@ def crossed_interval(right: np.ndarray) -> tuple[float, float]:
     of_rest = np.square(rest).sum() / max((draws - 1) * (images - 1), 1)
     variance = max(of_draws + of_images - of_rest, of_draws, of_images) / (draws * images)
     worth = mean * (1 - mean) / variance if variance > 0 else images
-    return wilson_interval(mean * worth, worth)
+    return wilson_interval(float(mean * worth), float(worth))

@@ -91,7 +91,7 @@ def _leave_out(
         counted += members.numel()
     images = int(company.sum())
     shares, losses = (right / images).tolist(), (errors / (counted * classes)).tolist()
-    return tuple(Tried(*facts) for facts in zip(strengths, shares, losses, strict=True))
+    return tuple(Tried(*facts, images=counted) for facts in zip(strengths, shares, losses, strict=True))
 
 
 def _left_out(residual: Tensor, points: Tensor, shrunk: Tensor, count: int) -> Tensor:

@@ -80,8 +80,6 @@ class Optimum:
 
     weight: Tensor
     """(R + 1, F, K); the last row is the bias."""
-    logits: Tensor
-    """(N, F, K) of all images, seen by a fit or not."""
     objective: Tensor
     """(F,) what was minimised."""
     converged: bool
@@ -129,7 +127,7 @@ def minimise(
             converged = not bool((-slope / 2 > _STALLED * value).any())
             break
         value = after
-    return Optimum(weight, logits, value, converged, iteration)
+    return Optimum(weight, value, converged, iteration)
 
 
 @dataclass(frozen=True, eq=False)

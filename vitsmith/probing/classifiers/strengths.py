@@ -23,7 +23,7 @@ STRONGEST, FIRST, WEAKEST = 1e4, 1.0, 1e-7
 _COARSE = 1e-4  # what may still be gained while strengths are compared, relative to the objective
 _CERTAIN = 3.0  # standard errors of the mean difference of log-losses, image by image
 _SAME = 1e-4  # nats: a log-loss that is lower by less is no gain
-_AT_ONCE = 2**25  # logits in memory: 128 MiB
+_COLUMNS = 128  # classes times fits of one product: few classes are fitted to several folds at once, many to one
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,12 @@ class Problem:
         return self.features.new_zeros(self.features.shape[1], fits, len(self.present))
 
     def fit(self, seen: Tensor, strength: float, start: Tensor, tolerance: float) -> Optimum:
-        """One fit to the images of each column of `seen` (N, F), with the C that `strength` means for all images."""
+        """A fit to the images of each column of `seen` (N, F), with the C that `strength` means for all images."""
         counts = seen.sum(dim=0)  # (F,)
-        shares = seen.to(self.features) / counts
-        regressions = Regressions(self.features, self.labels, len(self.present), self.axes.variances, shares)
         strengths = strength * len(seen) / counts
+        rows = seen[:, 0] if seen.shape[1] == 1 else slice(None)  # one fit alone needs no images that it does not see
+        features, labels, shares = self.features[rows], self.labels[rows], seen[rows].to(self.features) / counts
+        regressions = Regressions(features, labels, len(self.present), self.axes.variances, shares)
         return minimise(regressions, strengths, start, tolerance=tolerance, deadline=self.deadline)
 
 
@@ -65,7 +66,7 @@ class _Result:
     weight: Tensor
     """(R + 1, F, K)."""
     losses: Tensor
-    """(n,) log-losses of the images left out."""
+    """(n,) log-losses of the images left out, fold by fold; fewer where the first folds were certainly worse."""
     accuracy: float
     converged: bool
 
@@ -74,7 +75,8 @@ class _Result:
         return float(self.losses.mean())
 
     def is_certainly_worse(self, than: _Result) -> bool:
-        more = self.losses - than.losses
+        """By the images that both have scored: those of the first folds."""
+        more = self.losses - than.losses[: len(self.losses)]
         error = float(more.std()) / len(more) ** 0.5 if len(more) > 1 else 0.0
         return float(more.mean()) > max(_CERTAIN * error, _SAME)
 
@@ -99,19 +101,21 @@ class StrengthSearch:
         best = self.best
         for strength in (best * 10**0.5, best / 10**0.5):
             if WEAKEST <= strength <= STRONGEST and not self._is_late():
-                self._try(strength, self.results[best].weight)
+                self._try(strength, self.results[best].weight, self.results[best])
         return self.best, self.results[self.best].weight.mean(dim=1, keepdim=True)
 
     @property
     def best(self) -> float:
         """The strength of least log-loss; the strongest of those that are no worse."""
-        least = min(result.loss for result in self.results.values())
-        return max(strength for strength, result in self.results.items() if result.loss <= least + _SAME)
+        count = int((self.folds != ALWAYS_TRAINED).sum())
+        whole = {strength: result for strength, result in self.results.items() if len(result.losses) == count}
+        least = min(result.loss for result in whole.values())
+        return max(strength for strength, result in whole.items() if result.loss <= least + _SAME)
 
     def tried(self) -> tuple[Tried, ...]:
         """All strengths, the weakest first."""
         return tuple(
-            Tried(strength, result.accuracy, result.loss, result.converged)
+            Tried(strength, result.accuracy, result.loss, result.converged, len(result.losses))
             for strength, result in sorted(self.results.items())
         )
 
@@ -132,7 +136,7 @@ class StrengthSearch:
         idle = 0
         while WEAKEST * 0.99 < strength < STRONGEST * 1.01 and idle < 2 and not self._is_late():
             before = self.results[self.best] if self.results else None
-            result = self._try(strength, weight)
+            result = self._try(strength, weight, before)
             if before is not None and result.is_certainly_worse(before):
                 break
             idle = idle + 1 if before is not None and result.loss > before.loss - _SAME else 0
@@ -142,21 +146,22 @@ class StrengthSearch:
         self.late = self.late or (bool(self.results) and time.perf_counter() > self.problem.deadline)
         return self.late
 
-    def _try(self, strength: float, start: Tensor) -> _Result:
-        """Fits to all folds but one in turn, as many at once as memory allows, and scores the one left out."""
-        size = max(1, _AT_ONCE // (len(self.folds) * len(self.problem.present)))
-        weights, losses, right, converged = [], [], 0, True
+    def _try(self, strength: float, start: Tensor, best: _Result | None) -> _Result:
+        """Fits to all folds but one in turn, and scores the one left out; until it is certainly worse than `best`."""
+        size = max(1, _COLUMNS // len(self.problem.present))
+        weights, losses, right, converged = list[Tensor](), list[Tensor](), 0, True
         for numbers in torch.split(torch.arange(start.shape[1], device=start.device), size):
-            seen = self.folds[:, None] != numbers
-            found = self.problem.fit(seen, strength, start[:, numbers], _COARSE)
+            found = self.problem.fit(self.folds[:, None] != numbers, strength, start[:, numbers], _COARSE)
             for at, number in enumerate(numbers):
                 rows = self.folds == number
-                logits, labels = found.logits[rows, at], self.problem.labels[rows]
+                logits, labels = self.problem.features[rows] @ found.weight[:, at], self.problem.labels[rows]
                 losses.append(torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
                 right += int((logits.argmax(dim=1) == labels).sum())
             weights.append(found.weight)
             converged = converged and found.converged
-        accuracy = right / int((self.folds != ALWAYS_TRAINED).sum())
-        result = self.results[strength] = _Result(torch.cat(weights, dim=1), torch.cat(losses), accuracy, converged)
+            result = _Result(torch.cat(weights, dim=1), torch.cat(losses), right / sum(map(len, losses)), converged)
+            if best is not None and result.is_certainly_worse(best):
+                break
+        self.results[strength] = result
         self.on_fit()
         return result
