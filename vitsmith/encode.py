@@ -209,6 +209,10 @@ class Encoder:
         words = self.bundle.tokenizer.unknown_words
         return [words(text) if lacks else [] for text, lacks in zip(listed, lacking, strict=True)]
 
+    def bytewise(self, texts: str | Iterable[str]) -> list[list[str]]:
+        """The parts of each text that are read byte by byte, as text that the model has hardly seen."""
+        return [self.bundle.tokenizer.bytewise(text) for text in several_texts(texts)]
+
     def _unit(self, vectors: Array) -> Array:
         """Divide vectors by their length. Those of LiT have length 1 already; 1e-8 keeps zeros from becoming NaN."""
         if self.reads_text:

@@ -12,7 +12,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.command_line import call
-from tests.tiny import pictures, tiny_lit
+from tests.tiny import pictures, tiny_clip, tiny_lit
 from vitsmith.errors import InputError
 from vitsmith.retrieval.build import write_index
 from vitsmith.retrieval.index import open_index
@@ -84,6 +84,31 @@ def test_what_lies_beyond_the_context_does_not_count(encoder: vs.Encoder) -> Non
     """Of six tokens five are words."""
     with pytest.raises(InputError, match="no word that this model's vocabulary knows"):
         encoder.texts(["u v w x y cat"])
+
+
+def test_what_is_read_byte_by_byte_is_told(place: Path, capsys: Any) -> None:
+    """CLIP's vocabulary knows every byte, and no piece of another script: nothing is unknown to it."""
+    vs.save(tiny_clip(), "clip")
+    encoder = vs.Encoder("clip")
+    assert encoder.bytewise(["a photo of a 猫犬", "a cat", "naïve ñ"]) == [["猫犬"], [], ["ï", "ñ"]]
+    assert encoder.unknown(["a 猫"]) == [[]]
+    classifier = vs.ZeroShotClassifier(encoder, {"猫": ["a 猫", "the 猫 and 犬"], "dog": "a dog"}, cache=False)
+    assert classifier.bytewise == {"猫": ["猫", "犬"]} and classifier.unknown == {}
+    told = "without a piece in the model's vocabulary, and read byte by byte, as text that it has hardly seen: "
+    Path("texts.txt").write_text("a cat\na 猫\n", encoding="utf-8")
+    for command, shown in (
+        (["zeroshot", "clip", "photos", "--labels", "cat, a 猫", "--templates", "the {}"], "'猫' of 'a 猫'"),
+        (["embed", "clip", "--texts-file", "texts.txt", "--out", "texts"], "'猫'"),
+        (["embed", "clip", "photos", "--out", "photos-index"], ""),
+        (["retrieve", "ein Käfer", "--index", "photos-index"], "'ä'"),
+    ):
+        code, _, err = call(capsys, *command)
+        assert code == 0 and (not shown or f"{told}{shown}\n" in err), err
+
+
+def test_the_unknown_pieces_are_named(encoder: vs.Encoder) -> None:
+    with pytest.raises(InputError, match=r"'zebra 猫' has no word .* \(no known piece in: zebra, 猫\), so the model"):
+        encoder.texts(["zebra 猫"])
 
 
 def test_texts_of_every_kind_of_list(encoder: vs.Encoder) -> None:

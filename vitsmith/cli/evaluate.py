@@ -40,7 +40,7 @@ from vitsmith.cli.arguments.options import (
     VocabularyOption,
     split_option,
 )
-from vitsmith.cli.arguments.texts import Names, class_names, open_classifier, read_prompts
+from vitsmith.cli.arguments.texts import Names, class_names, open_classifier, read_prompts, tell_unknown
 from vitsmith.cli.terminal.output import print_facts, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -250,6 +250,8 @@ def _recall(request: _Request) -> _Scored:
     bundle = open_model(request.model, headless=True, **request.opening)
     encoder = Encoder(bundle, **request.options, num_images=len(asked.samples))
     chosen = choose_images([encoder.bundle], asked)
+    if encoder.reads_text:  # else it is refused next
+        tell_unknown(encoder, chosen.samples.classes)
     with _watching("embedding", encoder.engine, len(chosen.samples)) as on_image:
         evaluation = evaluate_retrieval(
             encoder, chosen.samples, skip_unreadable=request.skip, on_image=on_image, tell=tell_unreadable

@@ -192,6 +192,7 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
         "head": head,
         "images": describe_input(bundle.preprocessing, provenance),
         "text": read or None,
+        "scripts": (bundle.scripts or None) if there else None,
         "scores": describe_similarity(bundle.similarity) if text is not None else None,
         "programs": programs,
         "calibration": describe_calibration(bundle.calibration) if bundle.calibration is not None else None,

@@ -73,6 +73,8 @@ class ZeroShotClassifier:
         bundle = self.encoder.bundle
         self.unknown = _check_known(bundle.tokenizer, self.words)
         """The words that the vocabulary lacks, by label."""
+        self.bytewise = _spelled(bundle.tokenizer, self.words)
+        """What is read byte by byte, as text that the model has hardly seen, by label."""
         self.templates = _chosen(templates, bundle, self.words)
         self.scores = scores
         if scores == "single" and len(self.words) == 1:
@@ -224,6 +226,15 @@ def _check_known(tokenizer: Tokenizer, words: Words) -> dict[str, list[str]]:
         name, text = pairs[at]
         found.setdefault(name, []).extend(tokenizer.unknown_words(text))
     return {name: list(dict.fromkeys(unknown)) for name, unknown in found.items() if unknown}
+
+
+def _spelled(tokenizer: Tokenizer, words: Words) -> dict[str, list[str]]:
+    """The parts of each label that are read byte by byte."""
+    spelled = {
+        name: [part for text in texts for part in tokenizer.bytewise(text)]
+        for name, texts in zip(words.labels.shown, words.texts, strict=True)
+    }
+    return {name: list(dict.fromkeys(parts)) for name, parts in spelled.items() if parts}
 
 
 def _check_tokens(encoder: Encoder, words: Words, templates: Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import REFERENCE
+from vitsmith.data.text.scripts import count_scripts
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
 from vitsmith.errors import ConfigError, InputError, MissingPackageError
@@ -191,6 +192,22 @@ def test_every_word_is_known_to_bytes() -> None:
     read = tokenizer.read(["猫", "", "   ", "zxqv"])
     assert read.known.tolist() == [True, False, False, True] and not read.unknown.any()
     assert tokenizer.unknown_words("猫") == [] and "is empty" in tokenizer.why_unread("")
+
+
+def test_the_scripts_of_every_kind_of_vocabulary() -> None:
+    words = Tokenizer(
+        TextSpec(tokenizer="wordpiece", vocabulary=8), "[PAD]\n[UNK]\n[CLS]\n[SEP]\ncat\n##и\n猫\nж".encode()
+    )
+    assert list(words.scripts.values()) == [0.5, 0.25, 0.25] and "byte by byte" not in words.describe_scripts()
+    model = json.loads((FILES / "siglip2.json").read_text())["model"]["vocab"]
+    pieces = [piece for piece in model if not piece.startswith("<")]
+    assert open_tokenizer("hf_siglip2").scripts == count_scripts(pieces)
+    for source in ("open_clip", "hf_clip", "hf_siglip", "hf_siglip2"):
+        tokenizer = open_tokenizer(source)
+        assert next(iter(tokenizer.scripts)).startswith("Latin"), source
+        assert tokenizer.describe_scripts().count("other characters byte by byte") == 1
+        assert tokenizer.bytewise("the жук ไทย cat") == ["жук", "ไทย"] and tokenizer.unknown_words("жук") == []
+    assert open_tokenizer("open_clip").scripts == {"Latin (English and others)": 1.0}
 
 
 def test_the_rules_in_words() -> None:

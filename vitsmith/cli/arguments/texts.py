@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Names = Path | tuple[str, ...]
 """Names of classes: a file with one a line, or the names themselves."""
+UNKNOWN = "not in the model's vocabulary, and read as the unknown word"
+BYTEWISE = "without a piece in the model's vocabulary, and read byte by byte, as text that it has hardly seen"
 LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
 SHOWN = 3  # of the texts that were cut
 LABELS_SHOWN = 5  # of the labels that were cut
@@ -107,12 +109,13 @@ def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
 
 
 def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
-    """Says which words the model cannot tell from each other, as its vocabulary has none of them."""
-    counts = Counter(word for unknown in encoder.unknown(texts) for word in unknown)
-    if counts:
-        shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
-        more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
-        say(f"not in the model's vocabulary, and read as the unknown word: {shown}{more}")
+    """Says which words the model cannot tell from each other, and which it reads byte by byte: both lack a piece."""
+    for found, told in ((encoder.unknown(texts), UNKNOWN), (encoder.bytewise(texts), BYTEWISE)):
+        counts = Counter(word for words in found for word in words)
+        if counts:
+            shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
+            more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
+            say(f"{told}: {shown}{more}")
 
 
 def open_classifier(
@@ -139,7 +142,8 @@ def open_classifier(
             **options,
         )
     _tell_cut_labels(classifier.cut, classifier.encoder.bundle.tokenizer.spec.length)
-    _tell_unknown_labels(classifier.unknown)
+    _tell_unknown_labels(classifier.unknown, UNKNOWN)
+    _tell_unknown_labels(classifier.bytewise, BYTEWISE)
     return classifier
 
 
@@ -151,14 +155,14 @@ def _tell_cut_labels(labels: Sequence[str], length: int) -> None:
         say(f"longer than the {length} tokens that the model reads, and cut in some prompt: {shown}{more}")
 
 
-def _tell_unknown_labels(words: Mapping[str, Sequence[str]]) -> None:
+def _tell_unknown_labels(words: Mapping[str, Sequence[str]], told: str) -> None:
     """Says which labels have words that the vocabulary lacks, by label."""
     if words:
         shown = ", ".join(
             f"{' '.join(map(repr, unknown))} of {name!r}" for name, unknown in list(words.items())[:LABELS_SHOWN]
         )
         more = f", and in {len(words) - LABELS_SHOWN} more labels" if len(words) > LABELS_SHOWN else ""
-        say(f"not in the model's vocabulary, and read as the unknown word: {shown}{more}")
+        say(f"{told}: {shown}{more}")
 
 
 @contextmanager

@@ -7,10 +7,11 @@ the 256 bytes at the end of a word, one piece for each merge, start and end toke
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+from vitsmith.data.text.byte_pieces import letters_of_bytes, split_characters, text_of_letters
 from vitsmith.errors import InputError, MissingPackageError
 
 START, END = "<start_of_text>", "<end_of_text>"
@@ -37,7 +38,7 @@ class BytePairs:
 
     def __init__(self, vocabulary: bytes) -> None:
         self._merges = read_merges(vocabulary)
-        letters = _letters()
+        letters = letters_of_bytes()
         pieces = [*letters, *(letter + _WORD_END for letter in letters), *("".join(pair) for pair in self._merges)]
         self._ids = {piece: at for at, piece in enumerate([*pieces, START, END])}
         self.count = len(pieces) + 2
@@ -50,6 +51,16 @@ class BytePairs:
 
     def unknown_words(self, text: str) -> list[str]:
         return []
+
+    @property
+    def has_bytes(self) -> bool:
+        return True
+
+    def bytewise(self, text: str) -> list[str]:
+        return split_characters(text, self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def texts(self) -> Iterator[str]:
+        return (text_of_letters(piece.removesuffix(_WORD_END)) for piece in self._ids)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -115,9 +126,3 @@ def _another_kind() -> str:
         "the vocabulary does not list merges, two pieces on each line, as CLIP's tokenizer needs: give merges.txt or "
         "bpe_simple_vocab_16e6.txt.gz"
     )
-
-
-def _letters() -> list[str]:
-    """A printable character for each byte, in the order of their ids: printable bytes first, then the others."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printable] + [chr(256 + at) for at in range(256 - len(printable))]

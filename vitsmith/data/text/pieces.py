@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from vitsmith.data.text.byte_pairs import BytePairs
+from vitsmith.data.text.byte_pieces import byte_runs
 from vitsmith.data.text.tokenizer_json import TokenizerJson, count_extra_ids
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.text_spec import TextSpec
@@ -21,6 +22,8 @@ START, UNKNOWN, END = "[CLS]", "[UNK]", "[SEP]"
 """Pieces that a WordPiece vocabulary must have; the last one only where texts are padded with an end token."""
 
 _SPACE = "\u2581"  # SentencePiece's mark for the beginning of a word
+
+_BYTES_STAND_FIRST = 1000  # behind a few special tokens
 
 _LONGEST_WORD = 100  # characters, tensorflow_text's default; longer words are unknown
 
@@ -82,6 +85,16 @@ class Vocabulary(Protocol):
     def unknown_words(self, text: str) -> list[str]:
         """The words of the text that become `unknown`."""
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether what has no piece is read byte by byte."""
+
+    def bytewise(self, text: str) -> list[str]:
+        """The parts of the text that are read byte by byte, because their characters have no piece."""
+
+    def texts(self) -> Iterable[str]:
+        """What the pieces stand for; '' for some that stand for no text."""
+
 
 def open_vocabulary(spec: TextSpec, vocabulary: bytes) -> Vocabulary:
     """The vocabulary in the bytes of its file. Raises InputError and MissingPackageError, as `Tokenizer`."""
@@ -98,6 +111,7 @@ def open_vocabulary(spec: TextSpec, vocabulary: bytes) -> Vocabulary:
 
 class _WordPiece:
     special_tokens, spare = None, 0
+    has_bytes = False
 
     def __init__(self, spec: TextSpec, vocabulary: bytes) -> None:
         self._vocabulary = _read_pieces(vocabulary)
@@ -122,6 +136,12 @@ class _WordPiece:
         found = self._tokenizer.encode(prepared, add_special_tokens=False)
         places = [place for one, place in zip(found.ids, found.offsets, strict=True) if one == self.unknown]
         return [prepared[begin:end] for begin, end in places]
+
+    def bytewise(self, text: str) -> list[str]:
+        return []
+
+    def texts(self) -> Iterable[str]:
+        return (piece.removeprefix("##") for piece in self._vocabulary)
 
     def _prepared(self, text: str) -> str:
         return _without_controls(fold_case(text) if self._lower_case else text)
@@ -172,6 +192,19 @@ class _SentencePiece:
         prepared = self._prepared(text)
         pieces = zip(self._processor.encode(prepared), self._processor.encode(prepared, out_type=str), strict=True)
         return [piece.replace(_SPACE, " ") for one, piece in pieces if one == self.unknown]
+
+    @property
+    def has_bytes(self) -> bool:
+        return any(map(self._processor.is_byte, range(min(self.count, _BYTES_STAND_FIRST))))
+
+    def bytewise(self, text: str) -> list[str]:
+        return byte_runs(self._processor.encode(self._prepared(text), out_type=str))
+
+    def texts(self) -> Iterable[str]:
+        usual = (
+            at for at in range(self.count) if not self._processor.is_control(at) and not self._processor.is_byte(at)
+        )
+        return (self._processor.id_to_piece(at) for at in usual)
 
     def _prepared(self, text: str) -> str:
         return text.lower() if self._lower_case else text

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.pieces import open_vocabulary
+from vitsmith.data.text.scripts import count_scripts, describe_scripts
 from vitsmith.errors import InputError, shown
 from vitsmith.text_spec import TextSpec
 
@@ -23,6 +25,8 @@ UNUSED = 127
 
 Not with CLIP's BPE, whose special tokens have the last ids: of another size they would be other tokens.
 """
+
+_SHOWN = 5  # of the unknown words of a text
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """The characters that Python makes of bytes on a command line that are not UTF-8."""
@@ -97,15 +101,34 @@ class Tokenizer:
         words = (word.strip() for word in self._pieces.unknown_words(clean(text, self.spec)))
         return list(dict.fromkeys(word for word in words if not _is_punctuation(word)))
 
+    def bytewise(self, text: str) -> list[str]:
+        """The parts of a text that are read byte by byte, because the vocabulary has no piece for their characters.
+
+        They are not unknown, but the model has hardly seen such text.
+        """
+        cleaned = clean(text, self.spec)
+        return [] if cleaned.isascii() else list(dict.fromkeys(self._pieces.bytewise(cleaned)))
+
+    @cached_property
+    def scripts(self) -> dict[str, float]:
+        """The scripts of its vocabulary, and the share of its pieces that each has: see `scripts.count_scripts`."""
+        return count_scripts(self._pieces.texts())
+
+    def describe_scripts(self) -> str:
+        """One line about `scripts`, as a model card has it."""
+        return describe_scripts(self.scripts, bytewise=self._pieces.has_bytes)
+
     def why_unread(self, text: str) -> str:
         """A message that says why nothing of `text` is in the vocabulary, and what to do."""
         if not text.strip():
             return f"{text!r} is empty: write words"
-        if not self.unknown_words(text):
+        unknown = self.unknown_words(text)
+        if not unknown:
             return f"{text!r} has only punctuation, which this model does not read: write words"
         return (
-            f"{text!r} has no word that this model's vocabulary knows, so the model cannot tell it from any other "
-            "unknown word: use words like those that the model was trained on"
+            f"{text!r} has no word that this model's vocabulary knows (no known piece in: "
+            f"{', '.join(unknown[:_SHOWN])}{', ...' if len(unknown) > _SHOWN else ''}), so the model cannot tell it "
+            "from any other unknown word: use words like those that the model was trained on"
         )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:

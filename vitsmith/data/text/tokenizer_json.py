@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from vitsmith.data.text.byte_pairs import read_merges
+from vitsmith.data.text.byte_pieces import BYTE, byte_runs, split_characters, text_of_letters
 from vitsmith.errors import InputError, MissingPackageError
 
 _SPACE = "\u2581"  # SentencePiece's mark for the beginning of a word
@@ -32,6 +33,7 @@ class TokenizerJson:
             raise InputError(f"the vocabulary {_NOT_ONE} ({error})") from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._byte_level = b'"ByteLevel"' in vocabulary
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
         self.spare = count_extra_ids(self.count, self._tokenizer.id_to_token)
         self.start, self.end = self._added()
@@ -47,6 +49,21 @@ class TokenizerJson:
         found = self._tokenizer.encode(text, add_special_tokens=False)
         places = [place for one, place in zip(found.ids, found.offsets, strict=True) if one == self.unknown]
         return [text[begin:end] for begin, end in places]
+
+    @property
+    def has_bytes(self) -> bool:
+        return self._byte_level or self._tokenizer.token_to_id("<0x00>") is not None
+
+    def bytewise(self, text: str) -> list[str]:
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return split_characters(text, found.offsets) if self._byte_level else byte_runs(found.tokens)
+
+    def texts(self) -> Iterator[str]:
+        for piece in self._tokenizer.get_vocab(with_added_tokens=False):
+            if self._byte_level:
+                yield text_of_letters(piece.removesuffix("</w>"))
+            elif not BYTE.fullmatch(piece):
+                yield piece.removeprefix("##")
 
     def _first_of(self, names: Sequence[str]) -> int:
         """The id of the first of these pieces that there is; -1 for none."""

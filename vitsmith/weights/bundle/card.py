@@ -50,6 +50,8 @@ def _model(bundle: Bundle) -> list[str]:
     if bundle.text is not None:
         refused = markdown(bundle.provenance.texts_refused)
         lines.append(f"- Text: {describe_text(bundle.text, vocabulary=bundle.vocabulary is not None, refused=refused)}")
+        if bundle.scripts:
+            lines.append(f"- Scripts of its vocabulary: {bundle.scripts}")
         lines.append(f"- Scores: {describe_similarity(bundle.similarity)}")
         if bundle.text.templates:
             lines.append(f"- Prompts for labels: {', '.join(markdown(repr(one)) for one in bundle.text.templates)}")

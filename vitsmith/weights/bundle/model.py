@@ -98,6 +98,16 @@ class BundleModel(BundleParts):
         return _torch_model().similarity_of(self.model, self.where)
 
     @property
+    def scripts(self) -> str:
+        """The scripts that its vocabulary covers, in one line; '' without a vocabulary that can be read here."""
+        if self.text is None or self.vocabulary is None:
+            return ""
+        try:
+            return self.tokenizer.describe_scripts()
+        except InputError:  # also for a library that is missing
+            return ""
+
+    @property
     def weights_hash(self) -> str:
         """SHA-256 over the names and values of all weights; for an exported program, of the weights it was made from.
 
