@@ -16,6 +16,7 @@ from tests.command_line import call
 from tests.sorting.collections import index_of, towards
 from tests.tiny import pictures, tiny_lit
 from vitsmith.cli.duplicates import shown_bytes
+from vitsmith.sorting import sheets
 
 
 @pytest.fixture
@@ -57,14 +58,23 @@ def test_damaged_images_are_named_and_the_rest_is_compared(folder: Path, capsys:
     assert code == 2 and out == "" and "--skip-unreadable 0 allows 0 (photos/bad.png: " in err
 
 
-def test_a_sheet_shows_the_groups_and_holds_its_pictures(folder: Path, capsys: Any) -> None:
+def test_a_sheet_shows_the_groups_and_holds_its_pictures(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, err = call(capsys, "duplicates", "photos", "--sheet", "sheet.html")
     page = (folder / "sheet.html").read_text()
     assert code == 0 and "the sheet is sheet.html" in err
     assert page.count("data:image/jpeg;base64,") == 2 and "exact copy: photos/copy.png" in page
+    monkeypatch.setattr(sheets, "MOST", 3)
+    shutil.copy2(folder / "photos/3.png", folder / "photos/other copy.png")
+    code, _, err = call(capsys, "duplicates", "photos", "--sheet", "sheet.html")
+    assert code == 0 and "the sheet is sheet.html, with the largest groups: 1 more have no place on it" in err
+    page = (folder / "sheet.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 and "1 more have no place on this page" in page
     index_of(folder / "texts", ["a", "b"], towards(0, 1), kind="texts")
-    code, _, err = call(capsys, "duplicates", "texts", "--sheet", "sheet.html")
-    assert code == 2 and "a sheet shows images, and these are texts" in err
+    for verb in ("duplicates", "cluster"):
+        code, out, err = call(capsys, verb, "texts", "--sheet", "sheet.html")
+        assert code == 2 and out == "" and "a sheet shows images, and these are texts" in err
 
 
 def test_groups_are_printed_and_written(folder: Path, capsys: Any) -> None:

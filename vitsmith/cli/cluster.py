@@ -14,15 +14,16 @@ from vitsmith.cli.arguments.options import (
     JsonOption,
     PrecisionOption,
     ReadAsOption,
-    SheetOption,
     SkipAllOption,
     VocabularyOption,
+    sheet_option,
 )
 from vitsmith.cli.arguments.places import (
     PlacesArgument,
     PlacesModelOption,
     opener_of,
     places_of,
+    show_sheet,
     steps,
     tell_unreadable,
 )
@@ -49,7 +50,7 @@ def cluster(
     names: Annotated[bool, typer.Option(help="Name the groups, where the model reads text.")] = True,
     out: Annotated[Path | None, typer.Option(help="A .csv file to write: each image with its group.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out, if it is there.")] = False,
-    sheet: SheetOption = None,
+    sheet: Annotated[Path | None, sheet_option("the groups")] = None,
     json: JsonOption = False,
     batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
@@ -67,7 +68,7 @@ def cluster(
     from vitsmith.sorting.cluster_names import open_namer
     from vitsmith.sorting.clusters import find_clusters, scikit_learn
     from vitsmith.sorting.places import Gathering, gather
-    from vitsmith.sorting.sheets import check_sheet, write_clusters
+    from vitsmith.sorting.sheets import check_pictures, check_sheet, write_clusters
     from vitsmith.sorting.table import check_table, write_table
 
     scikit_learn()
@@ -82,6 +83,8 @@ def cluster(
     opener = opener_of(model, engine=engine, precision=precision, batch_size=batch_size, reading=reading)
     with steps() as on_step:
         collection = gather(places_of(places), Gathering(opener, model, skip_unreadable, say, on_step))
+        if sheet is not None:
+            check_pictures(collection.kind)
         namer = open_namer(collection, opener, words, say, on_step) if names else None
         found = find_clusters(collection, min_size, namer=namer, tell=say)
     if out is not None:
@@ -94,8 +97,7 @@ def cluster(
         less = "" if min_size == 2 else "a smaller --min-size, or "
         say(f"no groups of {min_size} or more stand out from the rest: try {less}more {found.kind}")
     if sheet is not None:
-        write_clusters(sheet, found)
-        say(f"the sheet is {sheet}")
+        show_sheet(sheet, lambda on_picture: write_clusters(sheet, found, on_picture))
     tell_unreadable(found.unreadable)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,15 +14,16 @@ from vitsmith.cli.arguments.options import (
     JsonOption,
     PrecisionOption,
     ReadAsOption,
-    SheetOption,
     SkipAllOption,
     VocabularyOption,
+    sheet_option,
 )
 from vitsmith.cli.arguments.places import (
     PlacesArgument,
     PlacesModelOption,
     opener_of,
     places_of,
+    show_sheet,
     steps,
     tell_unreadable,
 )
@@ -37,7 +39,7 @@ def duplicates(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Least cosine of images that look alike; depends on the model.")
     ] = 0.97,
-    sheet: SheetOption = None,
+    sheet: Annotated[Path | None, sheet_option("the groups")] = None,
     json: JsonOption = False,
     batch_size: BatchSizeOption = 32,
     engine: EngineOption = "auto",
@@ -54,7 +56,7 @@ def duplicates(
     """
     from vitsmith.sorting.duplicates import check_threshold, find_duplicates
     from vitsmith.sorting.places import Gathering, gather
-    from vitsmith.sorting.sheets import check_sheet, write_duplicates
+    from vitsmith.sorting.sheets import check_pictures, check_sheet, write_duplicates
 
     check_threshold(threshold)
     if sheet is not None:
@@ -63,7 +65,10 @@ def duplicates(
     opener = opener_of(model, engine=engine, precision=precision, batch_size=batch_size, reading=reading)
     with steps() as on_step:
         how = Gathering(opener, model, skip_unreadable, say, on_step)
-        found = find_duplicates(gather(places_of(places), how), threshold, on_step=on_step)
+        collection = gather(places_of(places), how)
+        if sheet is not None:
+            check_pictures(collection.kind)
+        found = find_duplicates(collection, threshold, on_step=on_step)
     if found.threshold is None:
         say("only exact copies were looked for: give --model, or an index made by  vitsmith embed , for near ones too")
     if json:
@@ -71,8 +76,7 @@ def duplicates(
     else:
         _print(found)
     if sheet is not None:
-        write_duplicates(sheet, found)
-        say(f"the sheet is {sheet}")
+        show_sheet(sheet, lambda on_picture: write_duplicates(sheet, found, on_picture))
     tell_unreadable(found.unreadable)
 
 

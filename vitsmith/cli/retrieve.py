@@ -19,6 +19,7 @@ from vitsmith.cli.arguments.options import (
     ReadAsOption,
     VocabularyOption,
     images_option,
+    sheet_option,
 )
 from vitsmith.cli.arguments.queries import AskedQueries, WrongLine, queries_as_they_come, read_asked
 from vitsmith.cli.arguments.texts import tell_cut, tell_unknown
@@ -71,9 +72,7 @@ def retrieve(
         bool,
         typer.Option("--exclude-query", help="Leave out entries that are the query itself, by path or content."),
     ] = False,
-    sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write the answers as a page of small pictures.")
-    ] = None,
+    sheet: Annotated[Path | None, sheet_option("the answers")] = None,
     approximate: Annotated[
         bool,
         typer.Option("--approximate", help="Faster in large indexes, but may miss some answers; built if missing."),

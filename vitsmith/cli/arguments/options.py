@@ -227,9 +227,13 @@ TopOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")]
-SheetOption = Annotated[
-    Path | None, typer.Option(help="An .html file to write: the pictures side by side, in one file.")
-]
+
+
+def sheet_option(what: str) -> Any:
+    """`--sheet`: a page of pictures; `what` is what it shows."""
+    return typer.Option("--sheet", metavar="FILE.html", help=f"Also write {what} as a page of small pictures.")
+
+
 RecordOption = Annotated[bool, typer.Option("--record", help="Store the measurements in the bundle.")]
 OutOption = Annotated[
     Path | None, typer.Option(help="Where to write: a new or empty place; default: a new folder under runs/.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,6 +88,15 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[doing], completed=done, total=count)
 
         yield on_step
+
+
+def show_sheet(place: Path, write: Callable[[Callable[[], None]], int]) -> None:
+    """Writes a sheet under a bar, and says where it is. `write` returns how many groups have no place on it."""
+    with progress(unit="pictures") as bar:
+        task = bar.add_task("writing the sheet", total=None, note="")
+        left_out = write(lambda: bar.advance(task))
+    more = f", with the largest groups: {left_out:,} more have no place on it" if left_out else ""
+    say(f"the sheet is {place}{more}")
 
 
 def tell_unreadable(unreadable: Sequence[tuple[str, str]]) -> None:
