@@ -41,14 +41,14 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from vitsmith.machine import describe_machine
-from vitsmith.probe.folds import make_folds
-from vitsmith.probe.labelled import LabelledFeatures
-from vitsmith.probe.linear import PrincipalAxes, principal_axes
-from vitsmith.probe.logistic import fit_logistic
-from vitsmith.probe.neighbours import NEIGHBOURS, TEMPERATURE, fit_neighbours
-from vitsmith.probe.prototypes import score_few_shot
-from vitsmith.probe.ridge import STRENGTHS, fit_ridge
-from vitsmith.probe.scores import MethodScore, difference, score_answers, score_probe
+from vitsmith.probing.classifiers.folds import make_folds
+from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.linear import PrincipalAxes, principal_axes
+from vitsmith.probing.classifiers.logistic import fit_logistic
+from vitsmith.probing.classifiers.neighbours import NEIGHBOURS, TEMPERATURE, fit_neighbours
+from vitsmith.probing.classifiers.prototypes import score_few_shot
+from vitsmith.probing.classifiers.ridge import STRENGTHS, fit_ridge
+from vitsmith.probing.classifiers.scores import MethodScore, difference, score_answers, score_probe
 
 CLOUDS = 3  # of each class
 SHARED = 0.03  # of the axes, in which classes differ most
