@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import vitsmith as vs
 from tests.exporting import export_onnx
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model, towers
 from vitsmith.data.images.preprocess import load_image
@@ -260,5 +261,15 @@ def test_a_program_gives_its_features_and_has_no_place_for_a_head(tmp_path: Path
     assert not backbone.torch and weights.torch and engine.engine.name == "onnx"
     torch.testing.assert_close(found.values, expected.values, atol=1e-4, rtol=1e-3)
     assert through(backbone, labelled(images))[0].cached == 4
+    pairs = tmp_path / "table.csv"
+    rows = [f"{at}.png,{'ab'[at % 2]},{('train', 'val')[at > 5]}" for at in range(8)]
+    for at, image in enumerate(files(8)):
+        (tmp_path / f"{at}.png").write_bytes(image)
+    pairs.write_text("\n".join(["path,label,split", *rows]))
+    probed = vs.probe(pairs, tmp_path / "features", tmp_path / "run")
+    assert (
+        probed.bundle is None and "exported program" in probed.no_bundle and not (tmp_path / "run" / "model").exists()
+    )
+    assert probed.best.score("logistic") is not None and probed.held_out_images == 2
     with pytest.raises(BundleError, match="exported classifier"):
         Backbone.of(bundle_of("vit-token").as_program("onnx", ProgramSpec(), by="a test"))

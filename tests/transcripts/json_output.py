@@ -70,6 +70,7 @@ VARYING = {
     "fused_attentions": "<int>",
     "correct": "<int>",
     "confusion": "<int>",
+    "setting": "<setting>",
     "only_before_right": "<int>",
     "only_after_right": "<int>",
     "machine": "<machine>",

@@ -15,6 +15,7 @@ WRONG: dict[str, dict[str, str]] = {
     "load": {"imagesize": "image_size"},
     "evaluate": {"spilt": "split"},
     "export": {"strictgate": "strict_gate"},
+    "probe": {"shot": "shots"},
     "quantize": {"maxdrop": "max_drop"},
     "train": {"batchsize": "batch_size"},
     "lit": {"textmodel": "text_model"},

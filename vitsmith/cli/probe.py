@@ -119,7 +119,7 @@ def probe(
     parse_size(image_size)
     choices_of(read_as)  # mistakes are told before any model is read
     candidates = [
-        NamedModel(model_name(one), partial(open_model, one, image_size, read_as, headless=None)) for one in model
+        NamedModel(one, partial(open_model, one, image_size, read_as, headless=None), model_name(one)) for one in model
     ]
     described = labelled(data, image_column, label_column)
     result = run_probe(described, candidates, settings, split=split, out=out, force=force, tell=say, watch=_watching)

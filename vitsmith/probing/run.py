@@ -62,10 +62,13 @@ class ProbeSettings:
 
 @dataclass(frozen=True, eq=False)
 class NamedModel:
-    """A model to probe: its name, and how it is loaded."""
+    """A model to probe, and how it is loaded."""
 
     name: str
+    """The name in tables and messages: as the user gave it."""
     load: Callable[[], Bundle]
+    short: str
+    """The name in that of the run."""
 
 
 @dataclass(frozen=True, eq=False)

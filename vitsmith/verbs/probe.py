@@ -20,6 +20,7 @@ from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs.place import place_of
 from vitsmith.verbs.inputs import Model, check_data, described_data, run_name, warn
+from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def probe(
         words=None if labels is None else read_words(labels),
         templates=templates,
     )
-    candidates = [NamedModel(run_name(one), partial(_loaded, one, tell)) for one in models]
+    candidates = [NamedModel(_typed(one), partial(_loaded, one, tell), run_name(one)) for one in models]
     to = None if out is None else argument_path(out, "out")
     return run_probe(described_data(data), candidates, settings, split=split, out=to, force=force, tell=tell)
 
@@ -116,9 +117,9 @@ def run_probe(
         raise InputError("there is no model to probe: give at least one with `model`")
     names = [one.name for one in candidates]
     candidates = [replace(one, name=_apart(names, at)) for at, one in enumerate(candidates)]
-    check_data(data)
-    name = f"{Path(data.path).stem}-{candidates[0].name}" if len(candidates) == 1 else Path(data.path).stem
+    name = f"{Path(data.path).stem}-{candidates[0].short}" if len(candidates) == 1 else Path(data.path).stem
     with place_of("probe", name, out, force=force) as target:
+        check_data(data)
         splits = open_splits(data, split, seed=settings.seed, tell=tell)
         shown: dict[str, Any] = {} if watch is None else {"watch": watch}
         result = probe_to(target, candidates, splits, data.path, settings, tell=tell, **shown)
@@ -156,6 +157,11 @@ def open_splits(data: DataSpec, split: str, *, seed: int, tell: Tell) -> Splits:
         raise InputError(f"`split` {split!r} is not a part to score a probe on: {suggestion(split, SCORED)}")
     samples, _ = open_part(find_source(data.path, data), part)
     return Splits(splits.train, samples.with_classes(splits.classes, f"the split {part!r} of {data.path}"))
+
+
+def _typed(model: Model) -> str:
+    run_name(model)  # which says what a model is
+    return model.where if isinstance(model, Bundle) else os.fsdecode(model)
 
 
 def _loaded(model: Model, tell: Tell) -> Any:

@@ -23,6 +23,7 @@ Step = tuple[str, str]
 
 _START: tuple[Step, ...] = (
     ("vitsmith quickstart", "train, evaluate, export and predict on real digits, in two minutes"),
+    ("vitsmith probe FOLDER --model augreg:B_16", "what its features are worth on your images, before any training"),
     ("vitsmith train FOLDER --model augreg:B_16", "fine-tune on a folder with one folder a class"),
     ("vitsmith models", "architectures and published weights"),
 )
