@@ -323,3 +323,53 @@ def test_an_index_as_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found = index.search("a cat", 2)
     assert found.to_pandas()["id"].tolist() == [one.id for one in found]
     assert list(index.to_pandas().columns)[-1] == "bytes"
+
+
+@pytest.mark.parametrize("scores", ["single", "independent"])
+def test_the_images_of_an_index_are_classified_by_their_vectors(folder: Path, capsys: Any, scores: str) -> None:
+    asked = ("zeroshot", "lit", "--labels", "cat, dog, red circle", "--top", 3, "--scores", scores, "--json")
+    of_files = documents(call(capsys, *asked, "photos")[1])
+    code, out, _ = call(capsys, *asked, "--index", "of-lit")
+    of_index = documents(out)
+    assert code == 0 and [one["image"] for one in of_index] == [one["image"] for one in of_files]
+    meaning = "cosine" if scores == "independent" else "probability"
+    vectors = Encoder("lit").images(pictures(COUNT)).astype(np.float16).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    classifier = vs.ZeroShotClassifier("lit", ["cat", "dog", "red circle"], scores=scores, cache=False)  # type: ignore[arg-type]
+    expected = vectors @ classifier.embeddings.T.astype(np.float64)
+    if scores == "single":
+        powers = np.exp(classifier.similarity.temperature * expected)
+        expected = powers / powers.sum(axis=1, keepdims=True)
+    for found, filed, row in zip(of_index, of_files, expected, strict=True):
+        by_label = {one["label"]: one[meaning] for one in found["predictions"]}
+        np.testing.assert_allclose([by_label[name] for name in ("cat", "dog", "red circle")], row, atol=2e-5)
+        before = {one["label"]: one[meaning] for one in filed["predictions"]}
+        assert all(abs(by_label[name] - before[name]) < 0.01 for name in before), "as far as float16 allows"
+    _, out, _ = call(capsys, *asked, "--index", "of-lit", "--where", "id in ['photos/03.png', 'photos/05.png']")
+    assert documents(out) == [of_index[3], of_index[5]]
+    index = vs.open_index("of-lit")
+    assert [one.source for one in index.classify(classifier, where="id < 'photos/02'")] == [
+        "photos/00.png",
+        "photos/01.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--index", "captions"), "captions is an index of texts, and words classify images"),
+        (("--index", "of-vit"), "of-vit was made by another model"),
+        (("--index", "of-lit", "photos"), "--index takes the place of images"),
+        (("--index", "of-lit", "--out", "new"), "--index takes the place of images"),
+        (("photos", "--where", "width > 5"), "--where is a condition on columns of an index: give --index too"),
+        (("--index", "of-lit", "--where", "w > 5"), "no column is called 'w'"),
+        (("--index", "patches"), "patches holds patches, and words compare with the pooled embedding"),
+        (("--index", "class"), "class holds class tokens, and words compare with the pooled embedding"),
+    ],
+)
+def test_an_index_that_words_cannot_classify_is_refused(folder: Path, capsys: Any, arguments: Any, told: str) -> None:
+    for what in ("patches", "class"):
+        if what in arguments and not Path(what).exists():
+            vs.write_index(Encoder("lit", what=what), "photos/03.png", what)  # type: ignore[arg-type]
+    code, out, err = call(capsys, "zeroshot", "lit", *arguments, "--labels", "cat, dog")
+    assert (code, out) == (2, "") and told in err and len(err.splitlines()) == 1

@@ -142,7 +142,7 @@ def retrieve(
 
 
 class _Search:
-    """AnswerList the queries of a command line, those that are known and then line by line."""
+    """Answers the queries of a command line, those that are known and then line by line."""
 
     def __init__(self, index: Index, encoder: Encoder, settings: Any, asked: AskedQueries, *, json: bool) -> None:
         self._index, self._encoder, self._settings, self._asked = index, encoder, settings, asked
@@ -153,7 +153,7 @@ class _Search:
         self.failures = self.count = 0
 
     def run(self, *, keep: bool) -> None:
-        """AnswerList all; with `keep` the answers are kept for a sheet."""
+        """Answers all; with `keep` the answers are kept for a sheet."""
         self._less = self._embedded(self._asked.without)
         told = self._settings.approximate is None
         for group in self._groups():

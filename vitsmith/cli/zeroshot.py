@@ -36,7 +36,9 @@ from vitsmith.cli.terminal.answers import Writer, renamed, style_of, write_all
 from vitsmith.cli.terminal.output import print_facts, print_json, say
 
 if TYPE_CHECKING:
+    from vitsmith.arrays import Array
     from vitsmith.data.images.sources import ImageSource
+    from vitsmith.retrieval.index import Index
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 USUAL_SKIP = 0.01
@@ -57,6 +59,11 @@ def zeroshot(
     split: PartOption = "",
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Index made by  vitsmith embed, in place of IMAGES: by its vectors; no image is read."),
+    ] = None,
+    where: Annotated[str, typer.Option(help='Condition on the columns of --index, as "width > 1000".')] = "",
     labels: Annotated[
         list[str] | None, typer.Option(help="Labels to choose from, separated by commas; may be repeated.")
     ] = None,
@@ -101,9 +108,19 @@ def zeroshot(
         raise InputError("no labels are given: write  --labels 'cat, dog' , or --labels-file FILE with one a line")
     prompts = read_prompts(templates, templates_file)
     described = labelled(data, image_column, label_column, split)
-    sources, names = images_of(images or [], described, split) if images or data or out is None else ([], None)
+    indexed = None
+    if index is not None:
+        if images or data or out is not None or skip_unreadable is not None:
+            raise InputError("--index takes the place of images: leave IMAGES, --data, --out and --skip-unreadable out")
+        indexed = _open_index(index, where)
+    elif where:
+        raise InputError("--where is a condition on columns of an index: give --index too")
+    given = images or data or (out is None and indexed is None)
+    sources, names = images_of(images or [], described, split) if given else ([], None)
     options = {"engine": engine, "batch_size": batch_size, "precision": precision, "num_images": len(sources)}
     bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
+    if indexed is not None:
+        indexed[0].check_model(bundle, model)
     classifier = open_classifier(bundle, words, prompts, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
     if out is not None:
@@ -121,8 +138,31 @@ def zeroshot(
             "is: --scores independent gives those probabilities"
         )
     writer = Writer(style, top, meaning=classifier.score_meaning)
+    if indexed is not None:
+        _classify_index(classifier, *indexed, writer)
+        return
     results = renamed(classifier.stream(sources), names)
     write_all(results, len(sources), writer, doing="classifying", skip_unreadable=skip_unreadable)
+
+
+def _open_index(folder: Path, where: str) -> tuple[Index, Array | None]:
+    """The index, and the rows that fulfil a condition."""
+    from vitsmith.retrieval.index import open_index
+    from vitsmith.retrieval.queries.classify import check_classifiable
+    from vitsmith.retrieval.queries.where import matching
+
+    opened = open_index(folder)
+    check_classifiable(opened)
+    return opened, matching(opened, where) if where else None
+
+
+def _classify_index(classifier: ZeroShotClassifier, index: Index, allowed: Array | None, writer: Writer) -> None:
+    from vitsmith.retrieval.queries.classify import classify_index
+
+    count = len(index) if allowed is None else int(allowed.sum())
+    if not count:
+        say(f"no image of {index.folder} " + ("is there: it is empty" if not len(index) else "fulfils --where"))
+    write_all(classify_index(classifier, index, allowed=allowed), count, writer, doing="classifying")
 
 
 def _write_classifier(

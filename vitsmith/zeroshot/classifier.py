@@ -124,15 +124,19 @@ class ZeroShotClassifier:
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
         """Yield results in order, as batches are done. `images` may be endless: it is read only a little ahead."""
-        labels, meaning, independent = self.labels, self.score_meaning, self.scores == "independent"
         for answer in self.encoder.stream(images):
             if isinstance(answer, Failure):
                 yield answer
             else:
-                name, embedding = answer
-                cosines = embedding @ self.embeddings.T  # every score grows with them
-                scores = self._score(cosines)
-                yield Prediction(name, scores, labels, meaning, independent=independent, ranked_by=cosines)
+                yield from self.of_vectors([answer])
+
+    def of_vectors(self, named: Iterable[tuple[str, Array]]) -> Iterator[Prediction]:
+        """Predictions for names and unit vectors (E,) of images that the same model has embedded."""
+        labels, meaning, independent = self.labels, self.score_meaning, self.scores == "independent"
+        for name, embedding in named:
+            cosines = embedding @ self.embeddings.T  # every score grows with them
+            scores = self._score(cosines)
+            yield Prediction(name, scores, labels, meaning, independent=independent, ranked_by=cosines)
 
     def logits(self, images: ImageSource | Iterable[ImageSource], unreadable: Unreadable | None = None) -> Array:
         """float32 (N, K): temperature times cosine, plus the bias if any.

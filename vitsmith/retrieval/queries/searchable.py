@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from vitsmith.retrieval.queries.where import matching
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
+    from vitsmith.predict import Prediction
     from vitsmith.retrieval.queries.nearest import Query
+    from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
 
 class SearchableIndex(Index):
@@ -105,6 +107,16 @@ class SearchableIndex(Index):
             approximate=self._approximate() if flag(approximate, "approximate") else None,
         )
         return answer(self, [self._query(_several(query), _several(without))], settings)[0]
+
+    def classify(self, classifier: ZeroShotClassifier, *, where: str | Array | None = None) -> Iterator[Prediction]:
+        """The predictions of a zero-shot classifier of the same model for the images, in their order; none is read.
+
+        Raises InputError for a mistake in `where`, for an index of texts, class tokens or patches, and for another
+        model.
+        """
+        from vitsmith.retrieval.queries.classify import classify_index
+
+        return classify_index(classifier, self, allowed=matching(self, where) if isinstance(where, str) else where)
 
     def to_pandas(self, *, vectors: bool = False) -> Any:
         """A table of all entries: `id`, `path`, the columns of the index and, if asked for, `vector` (E,) of each.
