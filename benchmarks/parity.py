@@ -18,6 +18,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -154,6 +155,8 @@ class Timm:
         from timm_reads_our_npz import stand_in_for_torchvision
 
         if "timm" not in sys.modules:
+            with suppress(ModuleNotFoundError):  # it looks for torchvision when it is imported
+                import transformers  # noqa: F401
             stand_in_for_torchvision()
         import timm
 
