@@ -373,3 +373,18 @@ def test_an_index_that_words_cannot_classify_is_refused(folder: Path, capsys: An
             vs.write_index(Encoder("lit", what=what), "photos/03.png", what)  # type: ignore[arg-type]
     code, out, err = call(capsys, "zeroshot", "lit", *arguments, "--labels", "cat, dog")
     assert (code, out) == (2, "") and told in err and len(err.splitlines()) == 1
+
+
+def test_copies_that_sync_stores_once_are_named_and_are_the_query_too(
+    folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for name, number in (("a.png", 4), ("b.png", 4), ("c.png", 5)):
+        (tmp_path / "all").mkdir(exist_ok=True)
+        shutil.copy(folder / "photos" / f"{number:02}.png", tmp_path / "all" / name)
+    assert call(capsys, "embed", "vit", tmp_path / "all", "--out", tmp_path / "index", "--sync")[0] == 0
+    asked = ("retrieve", "--images", tmp_path / "all" / "b.png", "--index", tmp_path / "index", "--json")
+    first, second = documents(call(capsys, *asked)[1])[0]["results"]
+    assert {first["id"], *first["copies"]} == {str(tmp_path / "all" / name) for name in ("a.png", "b.png")}
+    assert first["copies"] and second["copies"] == []
+    (only,) = documents(call(capsys, *asked, "--exclude-query")[1])[0]["results"]
+    assert only == second

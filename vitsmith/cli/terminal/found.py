@@ -45,7 +45,7 @@ class FoundWriter:
             print_json_line({"query": query, "error": reason})
             return
         self._write_heading(query)
-        say(f"no answer to {query!r}: {reason}")
+        say(f"no answer to {query!r}: {reason.removeprefix(f'{query}: ')}")
 
     def _write_heading(self, query: str) -> None:
         if self._several:
@@ -95,7 +95,7 @@ def tell_files(index: Index, answers: Sequence[Answer]) -> None:
     gone = list(dict.fromkeys(one.id for one in answers if one.path is None))
     if gone and index.space.kind == "images" and index.description.root:
         shown = ", ".join(map(repr, gone[:3])) + (", ..." if len(gone) > 3 else "")
-        say(f"{len(gone):,} of the answers are not there any more ({shown}): they were moved or deleted since")
+        say(f"answers whose files are not there any more, moved or deleted since: {len(gone):,} ({shown})")
 
 
 def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerList, Sequence[QueryPart]]]) -> None:
