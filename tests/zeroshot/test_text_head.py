@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tests.command_line import call
 from tests.contracts import CONTRACTS
-from tests.exporting import export_onnx, export_openvino
+from tests.exporting import export_openvino, export_triton
 from tests.tiny import CONFIGS, VIT, pictures, tiny_lit, tiny_model
 from vitsmith import Bundle, Predictor, load, save
 from vitsmith.data.images.preprocess import preprocess
@@ -97,8 +98,11 @@ def test_it_is_exported_as_any_classifier(tmp_path: Path) -> None:
     made = classifier.to_bundle(PICTURES)
     assert made.verdict is not None and made.verdict.passed and made.verdict.num_images == len(PICTURES)
     expected = by_hand(classifier, bundle)
-    for export, place in ((export_onnx, tmp_path / "onnx"), (export_openvino, tmp_path / "openvino")):
-        export(made, place)
+    export_triton(made, tmp_path / "served", name="words")  # of ONNX
+    (names,) = (tmp_path / "served").rglob("labels.txt")
+    assert names.read_text(encoding="utf-8").splitlines() == list(LABELS)
+    export_openvino(made, tmp_path / "openvino")
+    for place in (names.parent / "1", tmp_path / "openvino"):
         found = Predictor(place)
         np.testing.assert_allclose(found.logits(PICTURES), expected, atol=1e-4 * np.abs(expected).max())
         assert found.labels is not None and found.labels.names == LABELS
@@ -209,3 +213,31 @@ def test_it_goes_with_the_head_when_another_task_is_learned() -> None:
 def test_what_an_npz_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot hold features of length 1 before the head; save a bundle instead"):
         save(ZeroShotClassifier(tiny_lit(), LABELS).to_bundle(), tmp_path / "model.npz", format="npz")
+
+
+def test_a_label_with_a_comma_goes_everywhere(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an option, repeated, in a file, from Python, as a folder of a data set; in CSV and JSON."""
+    monkeypatch.chdir(tmp_path)
+    label, labels = "cat, indoors", ("cat, indoors", "dog")
+    save(clip(), "clip")
+    Path("labels.txt").write_text(f"{label}\ndog\n", encoding="utf-8")
+    for number, name in enumerate(labels):
+        Path("data", name).mkdir(parents=True)
+        Image.fromarray(PICTURES[number]).save(Path("data", name, f"{number}.png"))
+    given: list[list[Any]] = [
+        ["--labels", f'"{label}", dog'],
+        ["--labels", f'"{label}"', "--labels", "dog"],
+        ["--labels-file", "labels.txt"],
+    ]
+    answers = []
+    for one in given:
+        code, out, err = call(capsys, "zeroshot", "clip", "data", *one, "--csv", "--top", 2)
+        assert code == 0, err
+        answers.append(list(csv.reader(out.splitlines())))
+    assert answers[0] == answers[1] == answers[2] and {*answers[0][1][1::2]} >= {label}
+    code, _, err = call(capsys, "evaluate", "clip", "--data", "data", "--zeroshot", "--out", "scores", "--json")
+    assert code == 0, err
+    assert label in Path("scores", "scores.json").read_text(encoding="utf-8")
+    save(ZeroShotClassifier("clip", labels).to_bundle(), "made")
+    code, _, err = call(capsys, "evaluate", "made", "--data", "data", "--out", "more", "--json")
+    assert code == 0, err
