@@ -103,6 +103,7 @@ def zeroshot(
         raise InputError("--force replaces what an earlier --out wrote: give --out too")
     if out is not None and (csv or top != 1):
         raise InputError("--out writes a classifier and no answers: leave --csv and --top out")
+    _check_out(out, force=force)
     words = read_labels(labels, labels_file)
     if words is None:
         raise InputError("no labels are given: write  --labels 'cat, dog' , or --labels-file FILE with one a line")
@@ -163,6 +164,14 @@ def _classify_index(classifier: ZeroShotClassifier, index: Index, allowed: Array
     if not count:
         say(f"no image of {index.folder} " + ("is there: it is empty" if not len(index) else "fulfils --where"))
     write_all(classify_index(classifier, index, allowed=allowed), count, writer, doing="classifying")
+
+
+def _check_out(out: Path | None, *, force: bool) -> None:
+    """Raises OutputError, before any work, where `--out` cannot be written or would replace something."""
+    from vitsmith.runs.place import check_place
+    from vitsmith.zeroshot.head import is_earlier
+
+    check_place("zeroshot", out, force=force, is_earlier=is_earlier)
 
 
 def _write_classifier(
