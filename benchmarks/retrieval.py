@@ -9,6 +9,7 @@ An index of random unit vectors around 1,000 centres, 768 numbers each in float1
 - NumPy, blocks: the same files, 16,384 rows at a time: `block.astype(float32) @ query`, kept whole, then argpartition
 - NumPy, float32 in memory: all vectors converted beforehand (3.1 GB), `vectors @ query`, argpartition; the time without
   the conversion
+- vitsmith, among some: the same search where only a half, or a hundredth, of the vectors drawn at random may be answers
 - approximate (with --approximate): `vitsmith retrieve --approximate`, that is faiss, with exact scores; the time of
   building it and the recall that it measured are told
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import platform
 import statistics
@@ -47,6 +49,7 @@ from vitsmith.retrieval.search import search
 from vitsmith.retrieval.writer import PART_ROWS, IndexWriter
 
 WIDTH, COUNT, CENTRES, TOGETHER = 768, 10, 1000, 64
+SHARES = (0.5, 0.01)
 NAMES = {"vitsmith": "vitsmith", "blocks": "NumPy, blocks", "memory": "NumPy, float32 in memory"}
 
 Array = np.ndarray[Any, Any]
@@ -146,6 +149,8 @@ def milliseconds(run: Callable[[Array], Any], queries: Array) -> float:
 
 def measure_times(index: Index, rounds: int, approximate: Any) -> dict[str, list[float]]:
     runs = {name: contender(name, index) for name in NAMES}
+    chance = np.random.default_rng(2).random(len(index))
+    masks = {f"among {share:.0%}": chance < share for share in SHARES}
     queries = make_queries(rounds + TOGETHER)
     times: dict[str, list[float]] = {}
     for number in range(rounds + 1):  # the first is not counted
@@ -157,6 +162,9 @@ def measure_times(index: Index, rounds: int, approximate: Any) -> dict[str, list
             times.setdefault(name, []).append(milliseconds(run, query))
         many = queries[number : number + TOGETHER]
         times.setdefault("together", []).append(milliseconds(lambda some: search(index, some, COUNT), many) / TOGETHER)
+        for name, mask in masks.items():
+            run = functools.partial(search, index, count=COUNT, allowed=mask)
+            times.setdefault(name, []).append(milliseconds(run, query))
         if approximate is not None:
             run = lambda some: approximate.search(some, COUNT)  # noqa: E731
             times.setdefault("approximate", []).append(milliseconds(run, query))
@@ -197,6 +205,8 @@ def describe(
         cells = [title, spread(times[name]), *(f"{facts[what]:.0f}" for what in ("first", "peak", "own"))]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"vitsmith, {TOGETHER} queries at once: {spread(times['together'])} ms a query."]
+    shown = ", ".join(f"{share:.0%}: {spread(times[f'among {share:.0%}'])} ms" for share in SHARES)
+    lines += ["", f"vitsmith, one query, where only a share of the vectors may be answers: {shown}."]
     if "approximate" in times:
         taken = times["approximate"]
         shown = f"{statistics.median(taken):.1f} ({min(taken):.1f} to {max(taken):.1f})"
