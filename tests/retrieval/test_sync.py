@@ -18,11 +18,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import vitsmith as vs
 import vitsmith.data.images.photo as photo_file
 import vitsmith.data.images.sources as sources_file
 from tests import ROOT
+from tests.command_line import call
 from tests.retrieval.indexes import SPACE, WIDTH
+from tests.tiny import pictures, tiny_lit
 from vitsmith.data.images.sources import read_bytes
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.build import build_index
@@ -411,3 +415,46 @@ def test_the_files_of_a_sync_are_json_that_older_parts_lack(photos: Path) -> Non
     fields = json.loads(Path("index/index.json").read_text())
     assert fields["root"] == str(photos.parent) and "number" not in fields["parts"][0]
     assert index.column("bytes")[:2] == [7, 7]
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_follows_photos_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    vs.save(tiny_lit(), "lit")
+    Path("photos").mkdir()
+    for number, picture in enumerate(pictures(4)):
+        Image.fromarray(picture).save(f"photos/{number}.png")
+    command = ("embed", "lit", "photos", "--out", "index", "--sync")
+    code, out, _ = call(capsys, *command)
+    assert code == 0 and "images      4" in out and "added       4" in out
+    Path("photos/0.png").write_bytes(b"no image")
+    Path("photos/1.png").rename("photos/9.png")
+    code, out, err = call(capsys, *command, "--json")
+    said = json.loads(out)
+    assert code == 2 and "1 of 4 images could not be read" in err and "skipped: photos/0.png: is not an image" in err
+    assert (said["num_images"], said["moved"], said["unreadable"], said["unchanged"]) == (3, 1, 1, 2)
+    code, _, err = call(capsys, *command, "--allow-unreadable")
+    assert code == 0 and "1 of 4 images could not be read" in err
+    code, _, err = call(capsys, "embed", "lit", "photos", "--out", "index")
+    assert code == 2 and "or add --sync, which follows every difference" in err
+    code, _, err = call(capsys, "embed", "lit", "photos/2.png", "--out", "index", "--sync")
+    assert code == 2 and "3 files of index are still there, but not among the inputs" in err and "--drop-others" in err
+    assert call(capsys, "embed", "lit", "photos/2.png", "--out", "index", "--sync", "--drop-others")[0] == 0
+    assert open_index("index").ids([0]) == ["photos/2.png"]
+    for options, told in (
+        (("--out", "x.npz", "--sync"), "--sync follows changes in an index, a folder, and x.npz is a single file"),
+        (("--out", "x", "--drop-others"), "--drop-others says what --sync removes: give --sync too"),
+        (("--out", "index", "--sync", "--force"), "--sync keeps what has not changed, and --force begins anew"),
+    ):
+        code, _, err = call(capsys, "embed", "lit", "photos/2.png", *options)
+        assert code == 2 and told in err
+    Path("texts.txt").write_text("a cat\na dog\na cat\n")
+    captions = ("embed", "lit", "--texts-file", "texts.txt", "--out", "captions", "--sync")
+    assert call(capsys, *captions)[0] == 0 and open_index("captions").ids([0, 1]) == ["a cat", "a dog"]
+    Path("texts.txt").write_text("a red circle\na dog\n")
+    code, out, _ = call(capsys, *captions, "--json")
+    said = json.loads(out)
+    assert (said["added"], said["removed"], said["unchanged"], said["embedded"]) == (1, 1, 1, 1)
+    assert open_index("captions").ids([0, 1]) == ["a dog", "a red circle"]

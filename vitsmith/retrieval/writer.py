@@ -115,6 +115,9 @@ class IndexWriter:
         try:
             if not isinstance(error, InputError):  # a full disk, or vectors that were refused: do not try again
                 self.commit()
+            elif self._file == SYNC and not self._discarded:  # what was written in vain must not fill the disk
+                with suppress(OSError):
+                    self._clean()
         finally:
             self._lock.release()
         if self._discarded:

@@ -1,4 +1,4 @@
-"""`vitsmith embed --sync`: an index follows its inputs, with progress."""
+"""An index that follows its inputs, as `--sync` of `vitsmith embed` makes it, with progress."""
 
 from __future__ import annotations
 
