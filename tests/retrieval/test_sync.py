@@ -32,6 +32,7 @@ from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.build import build_index
 from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search
+from vitsmith.retrieval.sync.parts import TOGETHER
 from vitsmith.retrieval.sync.plan import HeldContents, plan
 from vitsmith.retrieval.sync.run import Following, Synced, sync_index
 from vitsmith.retrieval.writer import IndexWriter
@@ -67,9 +68,9 @@ def listed(*folders: str) -> list[str]:
 
 
 def sync(
-    names: list[str] | None = None, *, encoder: Any = None, out: str = "index", **how: Any
+    names: list[str] | None = None, *, encoder: Any = None, out: str = "index", part_rows: int = 3, **how: Any
 ) -> tuple[Index, Synced]:
-    with IndexWriter(Path(out), SPACE, sync=True, part_rows=3) as writer:
+    with IndexWriter(Path(out), SPACE, sync=True, part_rows=part_rows) as writer:
         index, synced = sync_index(encoder or Reading(), listed() if names is None else names, writer, Following(**how))
     check(index)
     return index, synced
@@ -133,6 +134,23 @@ def test_what_did_not_change_is_neither_read_nor_written(photos: Path, monkeypat
     encoder = Reading()
     _, synced = sync(encoder=encoder)
     assert encoder.read == [] and (synced.unchanged, synced.unreadable) == (7, 1) and tree("index") == before
+
+
+def test_small_parts_of_many_syncs_become_one(photos: Path) -> None:
+    sync(part_rows=100)
+    sizes = []
+    for night in range(20):
+        Path(f"photos/c{night}.jpg").write_bytes(f"night {night}".encode())
+        shutil.copy(f"photos/c{night}.jpg", f"photos/c{night}-copy.jpg")
+        Path(f"photos/d{night}.jpg").write_bytes(f"bad {night}".encode())
+        index, synced = sync(part_rows=100)
+        assert (synced.added, synced.embedded, synced.copies) == (2, 1, night + 1)
+        sizes.append(len(index.description.parts))
+    assert max(sizes) == TOGETHER - 1 and min(sizes) == 1
+    assert [Path(name).name for name in index.ids(range(7, 27))] == [f"c{night}-copy.jpg" for night in range(20)]
+    assert index.column("bytes")[7:] == [len(f"night {night}") for night in range(20)]
+    assert [Path(one["id"]).name for one in index.failed()] == ["broken.jpg", *(f"d{night}.jpg" for night in range(20))]
+    assert index.description.failures == 21
 
 
 def test_a_file_that_was_only_touched_keeps_its_vector(photos: Path) -> None:

@@ -17,7 +17,7 @@ from vitsmith.probing.backbone import Backbone, Kind
 from vitsmith.probing.bundle import Head
 from vitsmith.probing.classifiers.choice import Choice
 from vitsmith.probing.classifiers.labelled import LabelledFeatures
-from vitsmith.probing.classifiers.linear import LinearProbe, principal_axes
+from vitsmith.probing.classifiers.linear import LinearProbe, PrincipalAxes, principal_axes
 from vitsmith.probing.classifiers.logistic import fit_logistic
 from vitsmith.probing.classifiers.neighbours import fit_neighbours
 from vitsmith.probing.classifiers.prototypes import SHOTS, FewShot, score_few_shot
@@ -68,19 +68,20 @@ def measure(
         if not len(features):
             raise DatasetError(f"there are no {what} images that can be read")
     groups = _copies(train.contents)
-    fitted: dict[Kind, tuple[LabelledFeatures, LinearProbe]] = {}
+    fitted: dict[Kind, tuple[LabelledFeatures, PrincipalAxes, LinearProbe]] = {}
     for kind in backbone.kinds:
         images = _labelled(backbone, train, kind, methods, groups)
-        fitted[kind] = images, fit_logistic(images, axes=principal_axes(images), seed=methods.seed)
-    kind = max(fitted, key=lambda one: _rank(fitted[one][1].choice))
-    images, logistic = fitted[kind]
+        axes = principal_axes(images)
+        fitted[kind] = images, axes, fit_logistic(images, axes=axes, seed=methods.seed)
+    kind = max(fitted, key=lambda one: _rank(fitted[one][2].choice))
+    images, axes, logistic = fitted[kind]
     queries = _labelled(backbone, held_out, kind, methods)
-    probes = (fit_neighbours(images), fit_ridge(images), logistic)
+    probes = (fit_neighbours(images), fit_ridge(images, axes=axes), logistic)
     scores = [score_probe(one, queries) for one in probes]
     if backbone.reads_text and (in_words := _in_words(backbone, held_out, queries, methods, tell)) is not None:
         scores.append(in_words)
     shots = score_few_shot(images, queries, shots=methods.shots, seed=methods.seed) if methods.shots else ()
-    validated = {one: accuracy_of(probe.choice) for one, (_, probe) in fitted.items()}
+    validated = {one: accuracy_of(probe.choice) for one, (_, _, probe) in fitted.items()}
     told = f"head: logistic probe on {kind} features of {len(train):,} images, {logistic.choice}"
     return ModelScores(
         head=Head(kind, logistic.head.weight, logistic.head.bias, told),

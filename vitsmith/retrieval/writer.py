@@ -77,7 +77,7 @@ class IndexWriter:
         self.folder = folder
         self._file = SYNC if sync else DESCRIPTION
         self._discarded = False
-        self._part_rows = min(part_rows, max(1, PART_NUMBERS // space.numbers))
+        self.part_rows = min(part_rows, max(1, PART_NUMBERS // space.numbers))
         self._part_seconds = part_seconds
         check_folder(folder)
         self._lock = locked(folder)
@@ -181,7 +181,7 @@ class IndexWriter:
             self._ids.append(name)
             self._seen.append(seen)
             self._columns.append(columns or {})
-        if len(self._names) >= self._part_rows or time.monotonic() - self._began >= self._part_seconds:
+        if len(self._names) >= self.part_rows or time.monotonic() - self._began >= self._part_seconds:
             self.commit()
 
     def commit(self) -> None:
@@ -241,7 +241,7 @@ class IndexWriter:
         self.description = description
 
     def _begin_part(self) -> None:
-        self._vectors = np.empty((self._part_rows, *self.description.space.shape), np.float32)
+        self._vectors = np.empty((self.part_rows, *self.description.space.shape), np.float32)
         self._ids: list[str] = []
         self._names: list[str] = []
         self._failed: list[dict[str, Any]] = []

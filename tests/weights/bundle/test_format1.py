@@ -22,6 +22,7 @@ from tests.tiny import REFERENCE
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.pairs import open_pairs
 from vitsmith.data.sets.split_record import digest_of
+from vitsmith.machine import int8_dot_products
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.search import search
 from vitsmith.runs.run import Run
@@ -39,7 +40,9 @@ TEXTS = ["a red photo", "a photo of a blue square", "Something green", "red", "a
 
 TOLERANCE = {"torch": 1e-5, "onnx": 1e-4, "openvino": 1e-3, "executorch": 1e-4}
 """Of answers, relative to the largest: another processor sums in another order."""
-ROUNDED = {"fp16": 0.01, "int8": 0.05}
+ROUNDED = {"fp16": 0.01, "int8": 0.05 if int8_dot_products() else 0.15}
+"""The same. Processors without int8 dot products multiply in pairs whose sums saturate at 16 bits: on a Zen 3 the
+difference was 0.10, with programs that were made on a Zen 4."""
 PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from vitsmith.retrieval.part_files import PartContent, write_part
 from vitsmith.retrieval.sync.files import Files
 from vitsmith.retrieval.sync.held import Holdings
 from vitsmith.retrieval.sync.plan import SyncPlan
+
+TOGETHER = 8
+"""So many small parts become one: a row is then copied few times in the life of an index."""
 
 
 class Wanted(NamedTuple):
@@ -27,25 +30,65 @@ class Wanted(NamedTuple):
     """Key -> what else is known of it, where columns were given."""
 
 
-def new_parts(holdings: Holdings, wanted: Wanted) -> tuple[IndexPart, ...]:
-    """The parts of the index as it is wanted; those that differ are written."""
+def new_parts(holdings: Holdings, wanted: Wanted, most_rows: int) -> tuple[IndexPart, ...]:
+    """The parts of the index as it is wanted; those that differ are written.
+
+    A sync every night leaves a small part each time: once `TOGETHER` neighbours have `most_rows` rows or less, they are
+    written as one.
+    """
     columns = {name for one in wanted.columns.values() for name in one}
     number = holdings.index.description.next_number
     parts: list[IndexPart] = []
+    for run in _runs(_parts(holdings, wanted, columns), most_rows):
+        if len(run) >= TOGETHER:
+            parts.append(write_part(holdings.index.folder, number, _joined([part.content() for part in run])))
+            number += 1
+            continue
+        for part in run:
+            if part.is_same:
+                parts.append(part.as_before())
+            else:
+                parts.append(write_part(holdings.index.folder, number, part.content()))
+                number += 1
+    return tuple(
+        part.model_copy(update={"number": None}) if part.number == at else part for at, part in enumerate(parts)
+    )
+
+
+def _parts(holdings: Holdings, wanted: Wanted, columns: set[str]) -> Iterator[_Part]:
+    """The parts that are not empty."""
     start = 0
     for at, facts in enumerate(holdings.index.description.parts):
         part = _Part(holdings, wanted, at, start, columns)
         start += facts.rows
-        if part.is_empty:
-            continue
-        if part.is_same:
-            kept = {"number": holdings.index.description.number_of(at), "retried": False, "inputs": part.inputs}
-            parts.append(facts.model_copy(update=kept))
-        else:
-            parts.append(part.write(number))
-            number += 1
-    return tuple(
-        part.model_copy(update={"number": None}) if part.number == at else part for at, part in enumerate(parts)
+        if part.inputs:
+            yield part
+
+
+def _runs(parts: Iterable[_Part], most_rows: int) -> Iterator[list[_Part]]:
+    """The parts in order, in runs of neighbours that have `most_rows` rows or less together, or of one."""
+    run: list[_Part] = []
+    rows = 0
+    for part in parts:
+        if run and rows + len(part.kept) > most_rows:
+            yield run
+            run, rows = [], 0
+        run.append(part)
+        rows += len(part.kept)
+    if run:
+        yield run
+
+
+def _joined(contents: Sequence[PartContent]) -> PartContent:
+    """One part with the rows of several, in order."""
+    names = dict.fromkeys(name for one in contents for name in one.columns)
+    return PartContent(
+        np.concatenate([one.vectors for one in contents]),
+        [name for one in contents for name in one.ids],
+        [state for one in contents for state in one.seen],
+        {name: [value for one in contents for value in one.columns.get(name, [None] * len(one.ids))] for name in names},
+        [failed for one in contents for failed in one.failed],
+        [copy for one in contents for copy in one.copies],
     )
 
 
@@ -77,10 +120,6 @@ class _Part:
         return len(self.ids) + len(self.failed)
 
     @property
-    def is_empty(self) -> bool:
-        return not self.inputs
-
-    @property
     def is_same(self) -> bool:
         """Whether its files say what they are to say."""
         read = self.read
@@ -107,13 +146,18 @@ class _Part:
                 before.setdefault(name, [None] * len(kept))[at] = value
         return before
 
-    def write(self, number: int) -> IndexPart:
+    def as_before(self) -> IndexPart:
+        """Its description, where its files stay."""
+        number = self.index.description.number_of(self.at)
+        return self.read.facts.model_copy(update={"number": number, "retried": False, "inputs": self.inputs})
+
+    def content(self) -> PartContent:
+        """What is to be written of it."""
         vectors = self.index.vectors(self.at)
-        content = PartContent(
+        return PartContent(
             vectors[np.asarray(self.kept, np.int64)] if len(self.kept) < len(vectors) else vectors,
             self.ids, self.seen, self.columns, self.failed, self.copies,
         )  # fmt: skip
-        return write_part(self.index.folder, number, content)
 
 
 def _as_written(failed: Mapping[str, Any]) -> dict[str, Any]:

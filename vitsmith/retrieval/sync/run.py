@@ -116,7 +116,7 @@ class _Sync:
             todo = now.embed
         if not any(now.names):
             self._refuse_nothing(holdings)
-        parts = new_parts(holdings, Wanted(now, files, self._ids(holdings, root), self.columns))
+        parts = new_parts(holdings, Wanted(now, files, self._ids(holdings, root), self.columns), self.writer.part_rows)
         told = self._told(now)
         begun = self.writer.begun
         description = begun.model_copy(update={"parts": parts, "complete": True, "root": root})
