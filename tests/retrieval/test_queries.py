@@ -307,6 +307,21 @@ def test_the_model_is_opened_once_and_checked(folder: Path, tmp_path: Path) -> N
     assert len(moved.search("a cat")) == 1
 
 
+def test_class_tokens_and_pooled_vectors_are_not_compared(folder: Path, tmp_path: Path) -> None:
+    vs.save(tiny_lit(), tmp_path / "lit")
+    index = vs.write_index(Encoder(tmp_path / "lit", what="class"), "photos/03.png", tmp_path / "index")
+    index = vs.open_index(tmp_path / "index")
+    with pytest.raises(
+        InputError, match=r"what='class', and this encoder makes 'pooled'.*Encoder\(PATH, what='class'\)"
+    ):
+        index.encoder = Encoder("lit")
+    shutil.rmtree(tmp_path / "lit")
+    with pytest.raises(InputError, match=r"set `index.encoder` to  vitsmith.Encoder\(PATH, what='class'\)\)"):
+        index.search("photos/03.png")
+    index.encoder = Encoder("lit", what="class")
+    assert index.search("photos/03.png")[0].id == "photos/03.png"
+
+
 def test_an_index_as_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = vs.open_index("of-lit")
     monkeypatch.setitem(sys.modules, "pandas", None)

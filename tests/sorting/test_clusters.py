@@ -143,7 +143,7 @@ def lit() -> vs.Encoder:
     return vs.Encoder(tiny_lit(), "torch")
 
 
-def index_of_two_labels(encoder: vs.Encoder, folder: Path) -> Any:
+def index_of_two_labels(encoder: vs.Encoder, folder: Path, model: str = "lit") -> Any:
     """Texts near the embeddings of two prompts, as images would be."""
     random = np.random.default_rng(0)
     centres = vs.ZeroShotClassifier(encoder, ["cat", "dog"], cache=False).embeddings
@@ -155,7 +155,7 @@ def index_of_two_labels(encoder: vs.Encoder, folder: Path) -> Any:
     from vitsmith.retrieval.build import space_of
     from vitsmith.retrieval.writer import IndexWriter
 
-    with IndexWriter(folder, space_of(encoder, "images", "lit", "float16")) as writer:
+    with IndexWriter(folder, space_of(encoder, "images", model, "float16")) as writer:
         for name, vector in zip(names, vectors, strict=True):
             Image.fromarray(pictures(1)[0]).save(name)
             writer.add((name, vector))
@@ -182,6 +182,26 @@ def test_groups_get_the_label_that_fits(lit: vs.Encoder, tmp_path: Path) -> None
     check_table(tmp_path / "groups.csv", force=True)
     with pytest.raises(InputError, match=r"give a file that ends in \.csv"):
         check_table(tmp_path / "groups.txt")
+
+
+def test_only_the_model_of_an_index_names_its_groups(lit: vs.Encoder, tmp_path: Path) -> None:
+    index = index_of_two_labels(lit, tmp_path / "index")
+    other = vs.Encoder(tiny_lit(seed=5), "torch")
+    for sort in (vs.cluster, vs.duplicates):
+        with pytest.raises(InputError, match="index was made by another model: by lit "):
+            sort(index, model=other)
+        with pytest.raises(InputError, match=r"what='pooled', and this encoder makes 'class' ones.*what='pooled'"):
+            sort(index, model=vs.Encoder(tiny_lit(), what="class"))
+    vs.save(other.bundle, tmp_path / "lit")  # where the model of the index was
+    moved = index_of_two_labels(lit, tmp_path / "moved", model=str(tmp_path / "lit"))
+    told: list[str] = []
+    assert [group.name for group in vs.cluster(moved, tell=told.append)] == ["", ""]
+    assert "groups get no names: " in told[0] and "was made by another model that had the same name" in told[0]
+    with pytest.raises(InputError, match="made by another model that had the same name"):
+        vs.cluster(moved, labels=["cat", "dog"])
+    tokens = vs.write_index(vs.Encoder(tiny_lit(), what="class"), sorted(tmp_path.glob("*.png")), tmp_path / "tokens")
+    with pytest.raises(InputError, match="tokens holds class tokens, and labels compare with the pooled embedding"):
+        vs.cluster(tokens, labels=["cat", "dog"])
 
 
 def test_usual_labels_are_those_that_a_vocabulary_tells_apart(lit: vs.Encoder) -> None:

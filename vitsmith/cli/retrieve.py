@@ -277,7 +277,7 @@ def _open_encoder(index: Index, model: str, engine: str, **opening: Any) -> Enco
             raise
         raise InputError(f"the model of {index.folder}: {error} (or give its place with --model)") from error
     encoder = Encoder(bundle, engine, num_images=1, what=index.space.what)
-    index.check_model(encoder.bundle, model or index.space.model)
+    index.check_encoder(encoder, model or index.space.model)
     return encoder
 
 

@@ -44,6 +44,7 @@ from vitsmith.retrieval.part_files import check_hash
 from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
 if TYPE_CHECKING:
+    from vitsmith.encode import Encoder
     from vitsmith.weights.bundle.bundle import Bundle
 
 LONGEST = 1.01
@@ -212,6 +213,15 @@ class Index:
         other tokens have other embeddings.
         """
         check_same_model(self.folder, self.space, identity_of(bundle, self.space.kind), model or bundle.where)
+
+    def check_encoder(self, encoder: Encoder, model: str = "") -> None:
+        """As `check_model`, and raise InputError when the encoder makes vectors of another kind (`what`)."""
+        self.check_model(encoder.bundle, model)
+        if encoder.what != self.space.what:
+            raise InputError(
+                f"{self.folder} holds what={self.space.what!r}, and this encoder makes {encoder.what!r} ones, "
+                f"which cannot be compared: give  vitsmith.Encoder(PATH, what={self.space.what!r})"
+            )
 
 
 def identity_of(bundle: Bundle, kind: str) -> str:

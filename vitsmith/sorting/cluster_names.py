@@ -57,12 +57,22 @@ def open_namer(
 ) -> Namer | None:
     """The names that a collection can have; None where its model reads no text, or cannot be opened.
 
-    Raises InputError for `labels` that no model can read.
+    Raises InputError for `labels` that no model can read, and for those of vectors that words do not compare with.
     """
     if not collection.embedded or (collection.kind == "texts" and labels is None):
         return None
+    index = collection.index
+    if index is not None and index.space.what != "pooled":
+        if labels is not None:
+            raise InputError(
+                f"{index.folder} holds class tokens, and labels compare with the pooled embedding of an image: leave "
+                "them out, or make another index with  vitsmith embed --what pooled"
+            )
+        return None
     try:
-        encoder = opener(collection.space)
+        encoder = opener(index.space if index is not None else None)
+        if index is not None:
+            index.check_encoder(encoder)
     except InputError as error:
         if labels is not None or opener.given:
             raise

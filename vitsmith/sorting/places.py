@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +18,10 @@ from vitsmith.encode import SHORTEST, Encoder
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.machine import available_cores
 from vitsmith.retrieval.description import Space, check_same_model, check_searchable, is_index
-from vitsmith.retrieval.index import LONGEST, Index, identity_of, lengths_of, open_index
+from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
 from vitsmith.retrieval.single_file import FORMATS
 from vitsmith.sorting.items import Item, Listing
 from vitsmith.stream import Failure
-
-if TYPE_CHECKING:
-    from vitsmith.weights.bundle.bundle import Bundle
 
 Place = Index | str | os.PathLike[str]
 """An index or its folder, an image folder, or an image file."""
@@ -50,8 +47,8 @@ class Collection:
     """'images' or 'texts'."""
     model: str
     """The model of the vectors, as the user gave it; empty where nothing was embedded."""
-    space: Space | None
-    """What the indexes hold; None where images were embedded now."""
+    index: Index | None
+    """The first of the indexes, which all hold the same; None where images were embedded now."""
     unreadable: tuple[tuple[str, str], ...]
     """(name, reason) of each image that could not be read or embedded."""
 
@@ -107,7 +104,7 @@ def gather(places: Place | Iterable[Place], how: Gathering) -> Collection:
     """The items of all places, each file once. Images that are in no index are embedded, where there is a model.
 
     The model is that of `how`, or without one that of the indexes. Raises InputError for indexes that cannot be
-    compared, for places without images, and where too many images are unreadable.
+    compared, for a model that is not theirs, for places without images, and where too many images are unreadable.
     """
     indexes, files = _opened(places)
     opened = list(indexes.values())
@@ -125,16 +122,17 @@ def gather(places: Place | Iterable[Place], how: Gathering) -> Collection:
     width = space.width if space is not None else 0
     model = space.model if space is not None else ""
     vectors, rows = np.zeros((0, width), np.float16), np.full(len(loose), -1, np.int64)
-    if loose and (space is not None or how.opener.given):
+    if how.opener.given or (loose and space is not None):
         encoder = how.opener(space)
+        if space is not None:
+            opened[0].check_encoder(encoder, how.model)
+        model = model or how.model or encoder.bundle.where
         if len(loose) >= _MANY:
             how.tell(f"the features of {len(loose):,} images are not kept: vitsmith embed keeps them for the next time")
-        if space is not None:
-            _check_encoder(opened[0], encoder, how.model or encoder.bundle.where)
-        model = model or how.model or encoder.bundle.where
-        vectors, rows = _embedded(encoder, loose, unreadable, how.on_step)
+        if loose:
+            vectors, rows = _embedded(encoder, loose, unreadable, how.on_step)
     _check_share(unreadable, sum(len(items) for items, _ in found) + len(files), how.skip_unreadable)
-    return _joined([*found, (loose, vectors)], rows, space, model, unreadable)
+    return _joined([*found, (loose, vectors)], rows, opened[0] if opened else None, model, unreadable)
 
 
 def name_of(model: Model) -> str:
@@ -192,11 +190,6 @@ def _one_space(indexes: Sequence[Index]) -> Space | None:
     return first.space
 
 
-def _check_encoder(index: Index, encoder: Encoder, called: str) -> None:
-    bundle: Bundle = encoder.bundle
-    check_same_model(index.folder, index.space, identity_of(bundle, index.space.kind), called)
-
-
 def _of_index(index: Index, items: Sequence[Item]) -> Array:
     """The vectors of an index, all of them where all rows are used: (rows, E), checked."""
     index.verify(available_cores())
@@ -243,7 +236,7 @@ def _check_share(unreadable: Sequence[tuple[str, str]], count: int, share: float
 def _joined(
     found: Sequence[tuple[Sequence[Item], Array]],
     loose: Array,
-    space: Space | None,
+    index: Index | None,
     model: str,
     unreadable: Sequence[tuple[str, str]],
 ) -> Collection:
@@ -260,8 +253,8 @@ def _joined(
         tuple(items[at] for at in order.tolist()),
         np.concatenate(rows)[order],
         filled[0] if len(filled) == 1 else np.concatenate(filled or [found[-1][1]]),
-        space.kind if space is not None else "images",
+        index.space.kind if index is not None else "images",
         model,
-        space,
+        index,
         tuple(unreadable),
     )

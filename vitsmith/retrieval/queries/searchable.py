@@ -41,7 +41,7 @@ class SearchableIndex(Index):
     def encoder(self) -> Encoder:
         """The model of the index, from its own path. Raises InputError when it is not there, or is another one now.
 
-        Where it has moved, set `index.encoder = vitsmith.Encoder(PATH)` first.
+        Where it has moved, set `index.encoder = vitsmith.Encoder(PATH)` first, for class tokens with `what="class"`.
         """
         from vitsmith.encode import Encoder
 
@@ -50,8 +50,9 @@ class SearchableIndex(Index):
                 try:
                     self.encoder = Encoder(self.space.model, num_images=1, what=self.space.what)
                 except InputError as error:
+                    what = "" if self.space.what == "pooled" else f", what={self.space.what!r}"
                     raise InputError(
-                        f"the model of {self.folder}: {error} (or set `index.encoder` to  vitsmith.Encoder(PATH))"
+                        f"the model of {self.folder}: {error} (or set `index.encoder` to  vitsmith.Encoder(PATH{what}))"
                     ) from error
             assert self._encoder is not None
             return self._encoder
@@ -59,7 +60,7 @@ class SearchableIndex(Index):
     @encoder.setter
     def encoder(self, encoder: Encoder) -> None:
         check_searchable(self.folder, self.space)
-        self.check_model(encoder.bundle)
+        self.check_encoder(encoder)
         self._encoder = encoder
 
     def matching(self, where: str) -> Array:
