@@ -23,6 +23,7 @@ from vitsmith.data.images.read import read_image
 from vitsmith.data.sets.table_columns import columns_of_table
 from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.index import Index, open_index
+from vitsmith.retrieval.rows import rows_of
 from vitsmith.retrieval.single_file import write_single_file
 from vitsmith.retrieval.writer import IndexWriter
 
@@ -216,7 +217,24 @@ def test_stored_vectors_have_length_1_as_near_as_float16_can(width: int) -> None
     assert np.abs(np.sqrt((stored**2).sum(axis=1)) - 1).max() <= 2**-11 + width**0.5 * 2**-25
 
 
-TABLE = """path,label,camera,rating,id,note
+def test_columns_are_given_by_position_whatever_holds_them() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"camera": list("ABCD"), "k": [1, 2, 3, 4], "r": [0.5, np.nan, 2, 3]}, index=[3, 1, 0, 2])
+    for chosen in (frame, frame[frame.k > 2], frame.convert_dtypes()):
+        found = rows_of({name: chosen[name] for name in frame}, len(chosen))
+        assert found == [
+            {"camera": "ABCD"[k - 1], "k": k, "r": None if k == 2 else frame["r"].iloc[k - 1]} for k in chosen["k"]
+        ]
+        assert found and {type(value) for value in found[0].values()} <= {str, int, float}
+    assert rows_of({"k": np.arange(2), "l": [np.int8(5), np.float32(0.5)]}, 2) == [
+        {"k": 0, "l": 5}, {"k": 1, "l": 0.5},
+    ]  # fmt: skip
+    for name in ("id", "path", "embedding", "vector", "score", "copies"):
+        with pytest.raises(InputError, match=f"the column '{name}' has the name of what every entry of an index has"):
+            rows_of({name: [1]}, 1)
+
+
+TABLE = """path,label,camera,rating,code,note
 0.png,cat,X100,4.5,007,
 1.png,dog,,3,010,two words
 2.png,cat,A7,,011,"a, b"
@@ -232,19 +250,19 @@ def test_columns_of_a_table_join_those_of_the_images(
     vs.save(vs.Bundle.of(tiny_model(VIT)), "model")
     Path("table.csv").write_text(TABLE)
     command = ("embed", "model", "--data", "table.csv", "--out", "index")
-    assert call(capsys, *command, "--columns", "camera,rating,id")[0] == 0
+    assert call(capsys, *command, "--columns", "camera,rating,code")[0] == 0
     index = open_index("index")
     order = [index.ids(range(3)).index(f"./{number}.png") for number in range(3)]
     values = {name: [index.column(name)[at] for at in order] for name in index.column_names}
     assert (values["camera"], values["rating"]) == (["X100", None, "A7"], [4.5, 3.0, None])
-    assert values["id"] == ["007", "010", "011"] and index.column_names[:6] == FACTS
+    assert values["code"] == ["007", "010", "011"] and index.column_names[:6] == FACTS
     Path("table.csv").write_text(TABLE.replace("A7", "A9"))
     assert call(capsys, *command, "--columns", "all", "--sync")[0] == 0
     index = open_index("index")
-    assert sorted(index.column_names) == sorted([*FACTS, "label", "camera", "rating", "id", "note"])
+    assert sorted(index.column_names) == sorted([*FACTS, "label", "camera", "rating", "code", "note"])
     assert sorted(map(str, index.column("camera"))) == ["A9", "None", "X100"]
     for columns, told in (
-        ("rated", "unknown column of table.csv 'rated': known are camera, id, label, note, rating"),
+        ("rated", "unknown column of table.csv 'rated': known are camera, code, label, note, rating"),
         ("camera,none", "unknown column of table.csv 'none'"),
     ):
         code, _, err = call(capsys, *command, "--columns", columns)

@@ -219,6 +219,31 @@ def test_names_of_any_kind(photos: Path) -> None:
     assert synced.copies == 1  # the link and its target have one content
 
 
+def test_rows_whose_files_an_older_index_did_not_record_are_made_again(photos: Path) -> None:
+    names = [name for name in listed() if "broken" not in name]
+    with IndexWriter(Path("older"), SPACE) as writer:
+        for name in names:
+            writer.add((name, vector_of(Path(name).read_bytes())))
+        writer.finish()
+    Path("photos/other").write_bytes(b"an older photo")
+    os.utime("photos/other", (1e9, 1e9))
+    Path("photos/other").replace("photos/2.jpg")  # its time is older than the index
+    shutil.copytree("older", "index", copy_function=shutil.copyfile)
+    encoder = Reading()
+    _, synced = sync(names, encoder=encoder)  # `check` compares the vectors
+    assert (synced.changed, synced.embedded, len(encoder.read)) == (7, 7, 7)
+
+
+def test_two_points_after_a_link_lead_to_the_folder_of_its_target(photos: Path) -> None:
+    Path("elsewhere/inner").mkdir(parents=True)
+    Path("link").symlink_to("elsewhere/inner")
+    Path("elsewhere/x.jpg").write_bytes(b"the right one")
+    Path("x.jpg").write_bytes(b"another one")
+    index, _ = sync(["link/../x.jpg", "x.jpg"])
+    assert index.ids([0, 1]) == ["link/../x.jpg", "x.jpg"]
+    assert sync(["link/../x.jpg", "photos/../x.jpg"])[1].unchanged == 2
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +271,36 @@ def test_a_folder_that_vanished_does_not_empty_the_index(photos: Path) -> None:
         with pytest.raises(InputError, match=r"nothing of the 7 images in index is among the inputs: check that"):
             sync(names)
     assert tree("index") == before
+
+
+def test_a_disk_that_is_not_mounted_is_noticed_by_the_nearest_folder_that_is_there(photos: Path) -> None:
+    Path("photos/disk/2020/may").mkdir(parents=True)
+    for number in range(3):
+        Path(f"photos/disk/2020/may/{number}.jpg").write_bytes(f"on the disk {number}".encode())
+    sync()
+    before = tree("index")
+    shutil.rmtree("photos/disk/2020")
+    with pytest.raises(InputError, match=r"photos/disk' is empty, and index has 3 images from there: mount the disk"):
+        sync()
+    assert tree("index") == before
+    Path("photos/disk").rmdir()
+    assert sync()[1].removed == 3
+
+
+def test_files_that_cannot_be_looked_at_may_still_be_there(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync()
+    real = os.lstat
+
+    def forbidden(path: Any, **how: Any) -> Any:
+        if os.fspath(path).endswith("b/4.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **how)
+
+    names = [name for name in listed() if "b/4" not in name]
+    monkeypatch.setattr(os, "lstat", forbidden)
+    with pytest.raises(InputError, match=r"b/4.jpg' of index .* may still be there, .*\(Permission denied\): make its"):
+        sync(names)
+    assert sync(names, drop_others=True)[1].removed == 1
 
 
 def test_nothing_that_can_be_read_leaves_things_as_they_were(photos: Path) -> None:

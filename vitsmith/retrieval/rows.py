@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FACTS, FileState, Photo
 from vitsmith.data.images.sources import ImageSource
@@ -18,6 +20,10 @@ from vitsmith.stream import Failure
 
 Progress = Callable[[str | None], None]
 """Called for each input that is done, with its mistake, if any."""
+
+
+_ITS_OWN = ("id", "path", "embedding", "vector", "score", "copies")
+"""What an entry of an index, or an answer, has under these names beside its columns."""
 
 
 class EmbeddedInput(NamedTuple):
@@ -85,18 +91,39 @@ def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]] | None, count: int) -> list[dict[str, Any]] | None:
-    """Columns of `count` inputs as what is known of each. Raises InputError for other lengths, names and values."""
+    """Columns of `count` inputs as what is known of each: the first value is that of the first input, and so on.
+
+    A column may be an array, or a Series of pandas, whose labels do not count. Raises InputError for other lengths,
+    names and values.
+    """
     if columns is None:
         return None
-    for name, values in columns.items():
+    listed = {name: _listed(values) for name, values in columns.items()}
+    for name, values in listed.items():
         if name in FACTS:
             raise InputError(f"the column {name!r} has the name of one that images have themselves: rename it")
+        if name in _ITS_OWN:
+            raise InputError(f"the column {name!r} has the name of what every entry of an index has: rename it")
         if len(values) != count:
             raise InputError(f"the column {name!r} has {len(values):,} values for {count:,} inputs: give one for each")
         wrong = next((value for value in values if not isinstance(value, str | int | float | None)), None)
         if wrong is not None:
             raise InputError(f"the column {name!r} has {shown(wrong)}: give texts, numbers and None")
-    return [{name: finite_or_none(values[at]) for name, values in columns.items()} for at in range(count)]
+    return [{name: finite_or_none(values[at]) for name, values in listed.items()} for at in range(count)]
+
+
+def _listed(values: Any) -> list[Any]:
+    """The values of a column in their order, those of arrays and of pandas as Python's."""
+    listed = values.tolist() if hasattr(values, "tolist") else list(values)
+    if not isinstance(listed, list):
+        raise InputError(f"a column has a value for each input, and {shown(values)} is one value")
+    return [_plain(value) for value in listed]
+
+
+def _plain(value: Any) -> Any:
+    if type(value).__name__ in ("NAType", "NaTType"):  # as pandas has it for what is missing
+        return None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def finite_or_none(value: Any) -> Any:

@@ -14,6 +14,8 @@ from vitsmith.machine import available_cores
 from vitsmith.retrieval.sync.held import Holdings
 
 _MOST_THREADS = 16
+_TOGETHER = 1024
+"""So many files are handed to the threads at once: each of a million waiting ones takes memory."""
 
 
 class Files(NamedTuple):
@@ -25,8 +27,6 @@ class Files(NamedTuple):
     """Of those with a content, and of those that cannot be read, as far as known."""
     facts: dict[str, dict[str, Any]]
     """`Photo.facts` of those that were read."""
-    adopted: dict[str, FileState]
-    """States of rows that an older index did not record, of files that are older than it."""
 
 
 def look_at_files(
@@ -40,11 +40,10 @@ def look_at_files(
     """
     known = dict(holdings.states())
     found = {key: _stat(key) for key in listed}
-    files = Files({}, {}, {}, {})
+    files = Files({}, {}, {})
     wanted: list[str] = []
     sizes = Counter(one.st_size for one in found.values() if one is not None)
     held = {state.size for state in known.values()}
-    unrecorded = _unrecorded(holdings)
     for key, stat in found.items():
         failed = holdings.failed.get(key)
         state = known.get(key) or (failed.state if failed else None)
@@ -52,15 +51,11 @@ def look_at_files(
         if state is not None and stat is not None and state.is_still(stat):
             files.states[key] = state
             files.now[key] = state.digest if key in known else "" if retry else None
-        elif stat is not None and (
-            state is not None or key in unrecorded or stat.st_size in held or sizes[stat.st_size] > 1
-        ):
+        elif stat is not None and (state is not None or stat.st_size in held or sizes[stat.st_size] > 1):
             wanted.append(key)
     _read(wanted, files, on_read)
     for key in wanted:
         _settle(key, files, known, holdings, retry=retry)
-        if key in unrecorded and key in files.states and files.states[key].modified <= unrecorded[key]:
-            files.adopted[key] = files.states[key]
     return files
 
 
@@ -81,11 +76,13 @@ def _settle(key: str, files: Files, known: Mapping[str, FileState], holdings: Ho
 def _read(keys: list[str], files: Files, on_read: Callable[[], None] | None) -> None:
     with ThreadPoolExecutor(min(available_cores(), _MOST_THREADS), thread_name_prefix="look") as pool:
         try:
-            for key, photo in zip(keys, pool.map(_photo, keys), strict=True):
-                if photo.facts and photo.state is not None:
-                    files.states[key], files.facts[key] = photo.state, photo.facts
-                if on_read is not None:
-                    on_read()
+            for at in range(0, len(keys), _TOGETHER):
+                some = keys[at : at + _TOGETHER]
+                for key, photo in zip(some, pool.map(_photo, some), strict=True):
+                    if photo.facts and photo.state is not None:
+                        files.states[key], files.facts[key] = photo.state, photo.facts
+                    if on_read is not None:
+                        on_read()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -104,15 +101,3 @@ def _stat(path: str) -> os.stat_result | None:
         return os.stat(path)  # noqa: PTH116 - of any text
     except (OSError, ValueError):
         return None
-
-
-def _unrecorded(holdings: Holdings) -> dict[str, int]:
-    """Key -> time when its part was written, of rows without a state."""
-    times: dict[int, int] = {}
-    found = {}
-    for row in holdings.rows:
-        if row.state is None and not holdings.texts:
-            if row.part not in times:
-                times[row.part] = holdings.index.part(row.part).written_at()
-            found[row.key] = times[row.part]
-    return found

@@ -15,7 +15,7 @@ def check_others(holdings: Holdings, now: Mapping[str, str | None], planned: Syn
     if holdings.texts or drop_others:
         return
     missing = [key for key in _recorded(holdings) if key not in now]
-    others = [key for key in missing if os.path.lexists(key)]
+    others = [key for key in missing if _is_there(holdings, key)]
     if others:
         raise InputError(
             f"{len(others):,} files of {holdings.index.folder} are still there, but not among the inputs "
@@ -23,9 +23,9 @@ def check_others(holdings: Holdings, now: Mapping[str, str | None], planned: Syn
         )
     moved = {old for old, _ in planned.moved}
     gone = [key for key in missing if key not in moved and key not in holdings.failed]
-    emptied = sorted(folder for folder in set(map(_folder_of, gone)) if _is_empty(folder))
-    if emptied:
-        count = sum(_folder_of(key) in emptied for key in gone)
+    above = {folder: _empty_above(folder) for folder in set(map(_folder_of, gone))}
+    if emptied := sorted({empty for empty in above.values() if empty}):
+        count = sum(bool(above[_folder_of(key)]) for key in gone)
         raise InputError(
             f"{_shown(emptied)} is empty, and {holdings.index.folder} has {count:,} images from there: mount the disk, "
             "if it is one; if you removed them, remove the empty folder too, or add `drop_others`"
@@ -55,12 +55,33 @@ def _folder_of(key: str) -> str:
     return os.path.dirname(key)  # noqa: PTH120 - of any text
 
 
-def _is_empty(folder: str) -> bool:
+def _is_there(holdings: Holdings, key: str) -> bool:
+    """Whether a file is there. Raises InputError where that cannot be known."""
     try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is None
-    except OSError:
+        os.lstat(key)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
+    except OSError as error:
+        raise InputError(
+            f"{key!r} of {holdings.index.folder} is not among the inputs and may still be there, as it cannot be "
+            f"looked at ({error.strerror}): make its folder readable, or add `drop_others` to remove it from the index"
+        ) from None
+    return True
+
+
+def _empty_above(folder: str) -> str:
+    """The nearest folder above that is there, if it is empty, as a disk that is not mounted leaves it; or else ''."""
+    while True:
+        try:
+            with os.scandir(folder) as entries:
+                return folder if next(entries, None) is None else ""
+        except (FileNotFoundError, NotADirectoryError):
+            above = _folder_of(folder)
+            if above == folder:
+                return ""
+            folder = above
+        except OSError:  # its files were looked at
+            return ""
 
 
 def _shown(names: list[str]) -> str:

@@ -80,20 +80,30 @@ class Holdings:
             yield from ((key, state) for key, _, state in copies)
         yield from ((row.key, row.state) for row in self.rows if row.state is not None)
 
-    def contents(self, adopted: dict[str, FileState]) -> HeldContents:
-        """What the plan needs to know. `adopted` are states of rows that an older index did not record, by key."""
-        rows = [(row.key, self._content(row, adopted)) for row in self.rows]
+    def contents(self) -> HeldContents:
+        """What the plan needs to know."""
+        rows = [(row.key, self._content(row)) for row in self.rows]
         begun = sum(part.rows for part in self.begun.parts)
         copies = {content: [key for key, *_ in found] for content, found in self.copies.items()}
         return HeldContents(rows, begun, copies, frozenset(self.failed))
 
-    def _content(self, row: HeldRow, adopted: dict[str, FileState]) -> str:
+    def _content(self, row: HeldRow) -> str:
         if self.texts:
             return row.key
-        state = row.state or adopted.get(row.key)
-        return state.digest if state is not None else ""
+        # What an older index embedded is not known: no file has this content, so the row is made again.
+        return row.state.digest if row.state is not None else f"unknown: {row.key}"
 
 
 def path_key(name: str, root: str) -> str:
-    """The absolute path of the file that a relative path from `root`, or an absolute one, leads to."""
-    return os.path.normpath(os.path.join(root, name))  # noqa: PTH118
+    """The absolute path of the file that a relative path from `root`, or an absolute one, leads to.
+
+    Links stay as they are, but for those before a `..`: `link/..` is the folder of what the link leads to.
+    """
+    path = os.path.join(root, name)  # noqa: PTH118 - of any text
+    if os.pardir in path:
+        parts = path.replace(os.altsep or os.sep, os.sep).split(os.sep)  # noqa: PTH206
+        if os.pardir in parts:
+            after = len(parts) - parts[::-1].index(os.pardir)
+            above, below = (os.sep.join(some) for some in (parts[:after], parts[after:]))  # noqa: PTH118
+            path = f"{os.path.realpath(above)}{os.sep}{below}"
+    return os.path.normpath(path)

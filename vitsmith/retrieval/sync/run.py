@@ -101,8 +101,7 @@ class _Sync:
     def run(self) -> tuple[Index, Synced]:
         holdings = self._holdings()
         files = self._files(holdings)
-        adopted = dict(files.adopted)
-        first = plan(holdings.contents(adopted), files.now)
+        first = plan(holdings.contents(), files.now)
         check_others(holdings, files.now, first, drop_others=self.how.drop_others)
         check_not_emptied(holdings, first, drop_others=self.how.drop_others)
         if self.how.on_plan is not None:
@@ -112,7 +111,7 @@ class _Sync:
         while todo:
             self._embed(todo, root, files)
             holdings = self._holdings()
-            now = plan(holdings.contents(adopted), files.now)
+            now = plan(holdings.contents(), files.now)
             todo = now.embed
         if not any(now.names):
             self._refuse_nothing(holdings)
@@ -132,7 +131,7 @@ class _Sync:
         if not self.texts:
             return look_at_files(self.names, holdings, retry=self.how.retry, on_read=self.how.on_read)
         failed = set() if self.how.retry else set(holdings.failed)
-        return Files({text: None if text in failed else text for text in self.names}, {}, {}, {})
+        return Files({text: None if text in failed else text for text in self.names}, {}, {})
 
     def _root(self, holdings: Holdings, first: SyncPlan) -> str:
         """The folder from which relative ids lead from now on."""
