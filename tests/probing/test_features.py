@@ -16,10 +16,12 @@ from torch import Tensor
 
 import vitsmith as vs
 from tests.exporting import export_onnx
-from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model, towers
+from tests.tiny import CONFIGS, VIT, WORDS, pictures, tiny_lit, tiny_model, towers
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.sets.samples import Lazy, Samples, samples_of
 from vitsmith.errors import BundleError, DatasetError, InputError, NotFiniteError
+from vitsmith.models.config import LiTConfig
+from vitsmith.models.configure import change
 from vitsmith.probing.backbone import Backbone, LazyEngine
 from vitsmith.probing.feature_cache import FOLDER, FeatureCache
 from vitsmith.probing.features import FrozenFeatures, PassOptions, extract
@@ -116,12 +118,28 @@ def test_the_head_of_a_classifier_is_put_on_the_same_features() -> None:
 
 
 def test_embeddings_are_those_that_compare_with_texts() -> None:
-    images = files(3)
-    for name in ("lit-bert", "lit-bert-projected"):
-        backbone = Backbone.of(bundle_of(name), features="class_and_mean")
+    images, bert = files(3), CONFIGS["lit-bert"]
+    assert isinstance(bert, LiTConfig)
+    units: list[dict[str, Any]] = [{"width": 32, "bias": True}, {"width": 32, "bias": False}, {}]
+    towers_with_unit = [change(VIT, classes=0, unit=unit) for unit in units]
+    projected = change(VIT, classes=32, representation=16, unit={"width": 24, "bias": True})
+    for config in (bert, CONFIGS["lit-bert-projected"], *(with_tower(bert, one) for one in towers_with_unit),
+                   with_tower(bert, projected)):  # fmt: skip
+        backbone = Backbone.of(in_memory(config), features="class_and_mean")
         values = extract(labelled(images), backbone.spec, backbone.opener(), READING).values
-        expected = bundle_of(name).run_torch(tensors(backbone, images).numpy())
+        expected = in_memory(config).run_torch(tensors(backbone, images).numpy())
         np.testing.assert_allclose(backbone.embeddings(values).numpy(), expected, atol=1e-6)
+    two = Backbone.of(in_memory(with_tower(bert, change(VIT, classes=32, distillation_token=True))))
+    with pytest.raises(InputError, match="distillation token"):
+        two.embeddings(torch.zeros(1, 32))
+
+
+def with_tower(config: LiTConfig, image: Any) -> LiTConfig:
+    return LiTConfig(image=image, text=config.text)
+
+
+def in_memory(config: Any) -> Bundle:
+    return Bundle.of(tiny_model(config), vocabulary="\n".join(WORDS).encode())
 
 
 def test_an_image_runs_once_whatever_it_is_called(cache: Path, tmp_path: Path) -> None:
@@ -140,22 +158,6 @@ def test_an_image_runs_once_whatever_it_is_called(cache: Path, tmp_path: Path) -
     pixels = [np.asarray(Image.open(io.BytesIO(image))) for image in images[:2]]
     assert through(backbone, labelled(pixels))[0].cached == 0  # pixels are another content than files
     assert through(backbone, labelled(pixels))[0].cached == 2
-
-
-def test_other_features_have_other_names() -> None:
-    weights = bundle_of("vit-token")
-    narrow = weights.preprocessing.model_copy(update={"mean": (0.4, 0.4, 0.4)})
-    others = [
-        Backbone.of(weights),
-        Backbone.of(weights, features="class_and_mean"),
-        Backbone.of(weights, precision="bf16"),
-        Backbone.of(bundle_of("vit-token", seed=1)),
-        Backbone.of(Bundle.of(weights.model, preprocessing=narrow)),
-    ]
-    names = [one.cache_name(one.opener()) for one in others]
-    assert len(set(names)) == len(names)
-    same = Backbone.of(bundle_of("vit-token"), engine="torch")
-    assert same.cache_name(same.opener()) == names[0]
 
 
 @pytest.mark.parametrize("damage", ["features", "digests", "short", "empty", "other"])

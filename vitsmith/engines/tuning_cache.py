@@ -100,11 +100,12 @@ def installed_version(package: str) -> str:
 
 
 @functools.cache
-def code_state(package: Path = PACKAGE) -> str:
-    """A hash that changes when the code that preprocesses images or runs programs is edited, even in one version."""
+def code_state(package: Path = PACKAGE, folders: tuple[str, ...] = ("data", "engines")) -> str:
+    """A hash that changes when the code in `folders` is edited, even in one version: by default the code that
+    preprocesses images or runs programs."""
     state = [
         (path.relative_to(package).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for folder in ("data", "engines")
+        for folder in folders
         for path in (package / folder).rglob("*.py")
     ]
     return hashlib.sha256(repr(sorted(state)).encode()).hexdigest()[:16]

@@ -71,7 +71,15 @@ class VisionTransformer(nn.Module):
         # The tokens of the last block that the head does not need take a 20th of a Ti's time; features() and hooks need
         # them.
         prefix_only = self.config.pooling == "token" and (self.training or not is_watched(self.blocks[-1], self.norm))
-        _, seen = self._encode(images, kept=1 + self.config.distillation_token if prefix_only else None)
+        _, pooled = self._encode(images, kept=1 + self.config.distillation_token if prefix_only else None)
+        return self.answer(pooled)
+
+    def answer(self, pooled: Tensor) -> Tensor:
+        """What `forward` gives for pooled tokens, before any representation: (B, width) -> (B, K) or features.
+
+        With a distillation token these are its tokens and the class token's, (B, 2, width).
+        """
+        seen = self._seen_by_head(pooled)
         if self.distillation_head is None:
             return self.head(seen)
         logits = torch.stack([self.head(seen[:, 0]), self.distillation_head(seen[:, 1])], dim=1)
@@ -83,12 +91,13 @@ class VisionTransformer(nn.Module):
         Names are those of `named_modules()`, patterns allowed: "patches", "blocks.*", "blocks.3.attention.weights".
         """
         with record(self, intermediates) as recorded:
-            tokens, seen = self._encode(images)
+            tokens, pooled = self._encode(images)
+            seen = self._seen_by_head(pooled)
         pooled = seen.mean(dim=1) if self.config.distillation_token else seen
         return Features(tokens, pooled, self.config.grid, recorded)
 
     def _encode(self, images: Tensor, kept: int | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) and the input of the head: (B, feature width), or (B, 2, feature width) for two heads.
+        """Tokens (B, N, D) and what is pooled of them: (B, pooled width), or (B, 2, D) for two heads.
 
         The last block computes all tokens, or only the first `kept`.
         """
@@ -109,7 +118,11 @@ class VisionTransformer(nn.Module):
         else:
             x = self.norm(x)
             pooled = self._pool(x, sizes)
-        return x, self.unit(self.representation(pooled))
+        return x, pooled
+
+    def _seen_by_head(self, pooled: Tensor) -> Tensor:
+        """Pooled tokens (..., pooled width) -> the input of the head, (..., feature width)."""
+        return self.unit(self.representation(pooled))
 
     def _embed(self, images: Tensor) -> Tensor:
         """Images -> (B, N, D): the tokens before the patches, and the patches, with their learned positions."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from vitsmith.arguments import known_name
@@ -38,6 +39,8 @@ behind the other, as DINOv2's linear evaluation takes them (arXiv 2304.07193, ap
 FeatureChoice = Literal["auto", "pooled", "class_and_mean"]
 
 _ENGINES_OF_TORCH = ("auto", "torch", "torch-compiled")
+_COMPUTING = ("data", "engines", "layers", "models", "probing", "weights")
+"""The folders whose code decides what a feature is."""
 _BOTH = "token_and_gap"
 """The pooling of a model whose head reads 'class_and_mean'."""
 
@@ -123,19 +126,22 @@ class Backbone:
         return f"{name} {self._torch_precision()}"
 
     def cache_name(self, opener: LazyEngine) -> str:
-        """A name that is equal for equal features of equal images: model, kind, arithmetic, and the code that reads.
+        """A name that is equal for equal features of equal images: model, the whole preprocessing, kind, arithmetic,
+        device, and the code that reads and computes.
 
         Another version of vitsmith, of the libraries that decode images, or of the engine computes them anew: they
-        round differently.
+        round differently. So does a GPU.
         """
         arithmetic = self.arithmetic(opener)
         packages = ("pillow", "simplejpeg", "numpy", ENGINES[arithmetic.split()[0]].package)
         described = {
-            "model": self.bundle.identity if self.torch else self._program_identity(),
+            "model": self.bundle.identity if self.torch else program_hash(self.bundle),
+            "preprocessing": self.spec.model_dump(mode="json"),  # some of it is not in an identity: scaled decoding
             "kind": self.kind,
             "arithmetic": arithmetic,
             "vitsmith": __version__,
-            "code": code_state(),
+            "device": _device(),
+            "code": code_state(folders=_COMPUTING),
             "packages": {package: installed_version(package) for package in packages},
         }
         return hashlib.sha256(to_json(described, sort_keys=True, ascii_only=True).encode()).hexdigest()[:40]
@@ -150,16 +156,21 @@ class Backbone:
 
     def embeddings(self, features: Tensor) -> Tensor:
         """(N, E) unit vectors that compare with those of texts, from the features of the pass. For models that read
-        texts."""
+        texts. Raises InputError for a tower of two heads, whose answers cannot be had from the mean of their inputs."""
         pooled = self.part(features, "pooled")
         if not self.torch:  # a program gives them as they are
             return normalize(pooled)
         model = self.bundle.model
         assert isinstance(model, LiT)
         tower = model.image
+        if tower.distillation_head is not None:
+            raise InputError(
+                f"{self.bundle.where} has a distillation token: its features are the mean of two tokens, and its "
+                "embeddings cannot be had from it: `vitsmith zeroshot` runs the whole model"
+            )
         with isolated(inference=True):
             device = next(tower.parameters()).device
-            return normalize(tower.head(tower.representation(pooled.to(device)))).cpu().clone()
+            return normalize(tower.answer(pooled.to(device))).cpu().clone()
 
     def classifier(self, kind: Kind, weight: Tensor, bias: Tensor) -> ImageModel:
         """The model with a linear head, weight (K, D) and bias (K,), on features of `kind`, in eval mode.
@@ -187,10 +198,6 @@ class Backbone:
     def _torch_precision(self) -> str:
         return precisions_of(self.bundle, "torch")[0] if self.precision == "auto" else self.precision
 
-    def _program_identity(self) -> str:
-        described = to_json(self.spec.model_dump(mode="json"), sort_keys=True, ascii_only=True)
-        return f"{program_hash(self.bundle)} {hashlib.sha256(described.encode()).hexdigest()}"
-
 
 class LazyEngine:
     """An engine that is opened when it is first run."""
@@ -213,6 +220,11 @@ class LazyEngine:
     def run(self, images: Array) -> Array:
         """As `Engine.run`."""
         return self.engine.run(images)
+
+
+def _device() -> str:
+    """What torch, and the programs of engines that can, compute on: 'cpu', or the name of the GPU."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _tower(bundle: Bundle) -> Any:
