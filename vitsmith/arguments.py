@@ -6,6 +6,7 @@ import functools
 import operator
 import os
 from collections.abc import Callable, Iterable
+from numbers import Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar
@@ -47,6 +48,13 @@ def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = No
         bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
         raise InputError(f"{what} must be a whole number {bounds}, not {shown(value)}")
     return number
+
+
+def share(value: Any, what: str) -> float:
+    """`value` as a float, which is at least 0 and below 1, also from NumPy. Raises InputError, which names `what`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:  # type: ignore[operator]
+        raise InputError(f"{what} must be a number of at least 0 and below 1, not {shown(value)}")
+    return float(value)
 
 
 def flag(value: Any, what: str) -> bool:

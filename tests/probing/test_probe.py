@@ -131,6 +131,44 @@ def test_zero_shot_answers_are_those_of_the_zero_shot_classifier(place: Path) ->
     assert score.predicted.tolist() == by_name
 
 
+def test_prompts_of_each_label_are_used_as_they_are(place: Path) -> None:
+    prompts = {"cat": ["blue square"], "dog": ["red circle"], "red": ["cat"]}
+    vs.save(tiny_lit("lit-bert"), "lit")
+    classifier = vs.ZeroShotClassifier("lit", prompts)
+    expected = classifier.logits(list(open_dataset("pets", seed=0).val.sources)).argmax(axis=1).tolist()
+    for labels in (prompts, classifier.words):
+        score = vs.probe("pets", "lit", labels=labels, bundle=False, shots=()).best.score("zero-shot")
+        assert score is not None and score.predicted.tolist() == expected
+    with pytest.raises(InputError, match="leave `templates` out"):
+        vs.probe("pets", "lit", labels=prompts, templates="a {}")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"shots": 3}, "must be a list of whole numbers"),
+        ({"shots": "1,2"}, "must be a list of whole numbers"),
+        ({"shots": {"a": 1}}, "shots must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number of at least 0|from 0"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"skip_unreadable": 2}, "skip_unreadable must be a number of at least 0 and below 1"),
+        ({"skip_unreadable": "0.1"}, "skip_unreadable must be a number"),
+        ({"labels": 3}, "labels must be a list of strings"),
+        ({"templates": "no place"}, "neither a set of templates"),
+        ({"templates": []}, "no templates were given"),
+        ({"split": "test"}, "no split 'test' \\(none of its own\\): leave `split` out"),
+        ({"split": "all"}, "give val or test"),
+        ({"split": 3}, "split must be"),
+        ({"features": "x"}, "unknown kind of features"),
+        ({"precision": "fp16"}, "^tok .* cannot run in fp16"),
+    ],
+)
+def test_what_python_callers_get_wrong_is_one_line(place: Path, given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        vs.probe("pets", "tok", **given)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_second_probe_runs_no_model(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     first = vs.probe("pets", "tok", bundle=False, tell=heard(told))

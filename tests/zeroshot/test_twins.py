@@ -33,7 +33,7 @@ from vitsmith.weights.load import load
 from vitsmith.weights.metadata import class_names
 from vitsmith.weights.save import save
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
-from vitsmith.zeroshot.labels import Words, check_words, words_of
+from vitsmith.zeroshot.labels import Words, check_words, read_words, words_of
 
 TWINS = ("ant", "crane", "bee", "crane", "eel")
 SHOWN = ("ant", "crane (1)", "bee", "crane (3)", "eel")
@@ -263,6 +263,14 @@ def test_twins_in_words_need_other_words(tmp_path: Path) -> None:
     same = Words(("cat", "cat"), ("cat", "Cat"))
     problem = told(lambda: ZeroShotClassifier(tiny_lit(), same, templates="{}", cache=False))
     assert "the labels 'cat (0)' and 'cat (1)' become the same 6 tokens" in problem
+
+
+def test_twins_whose_further_words_differ_are_two_labels(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("crane\tbird\ta tall bird\ncrane\tbird\ta machine\n")
+    assert read_words(str(tmp_path / "labels.txt")).labels.shown == ("crane (0)", "crane (1)")
+    (tmp_path / "labels.txt").write_text("crane\tbird\ta tall bird\ncrane\ta tall bird\tbird\n")
+    with pytest.raises(InputError, match="same label twice \\('crane'\\)"):
+        read_words(str(tmp_path / "labels.txt"))
 
 
 def test_twins_of_the_data_cannot_be_told_apart_by_words() -> None:

@@ -189,7 +189,8 @@ class Backbone:
         """The image tower without its head, whose output is the features of `kind`."""
         model, _ = adapt(self.bundle.model, classes=1, **self._pooling(self.kind))
         bare = without_head(model).eval()
-        return Bundle.of(bare, preprocessing=self.spec, provenance=self.bundle.provenance)
+        provenance = self.bundle.provenance.model_copy(update={"source": self.name})  # its name in messages
+        return Bundle.of(bare, preprocessing=self.spec, provenance=provenance)
 
     def _pooling(self, kind: Kind) -> dict[str, Any]:
         config = _tower(self.bundle)

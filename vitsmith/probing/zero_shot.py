@@ -33,8 +33,6 @@ class WordsAsked:
     """Labels with their words; None: the names of the data's classes."""
     templates: str | Sequence[str] | None = None
     """As of `ZeroShotClassifier`; None: the model's own."""
-    told: str = ""
-    """The name of the templates in tables."""
 
 
 def answer_in_words(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell, flag, named_arguments, whole_number
+from vitsmith.arguments import Tell, flag, instance, named_arguments, share, whole_number
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.datasets import DataSpec, find_source, open_dataset, open_part
 from vitsmith.data.sets.samples import Splits
 from vitsmith.data.sets.split_names import split_of
-from vitsmith.errors import InputError, suggestion
+from vitsmith.errors import DatasetError, InputError, shown
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs.place import place_of
@@ -42,8 +42,8 @@ def probe(
     split: str = "",
     features: str = "auto",
     shots: Sequence[int] = SHOTS,
-    labels: str | Sequence[str] | None = None,
-    templates: str | Sequence[str] | None = None,
+    labels: str | Words | Mapping[str, str | Iterable[str]] | Iterable[str] | None = None,
+    templates: str | Iterable[str] | None = None,
     engine: str = "auto",
     precision: str = "auto",
     batch_size: int = 32,
@@ -63,8 +63,8 @@ def probe(
         split: 'val' or 'test', the part of `data` to score on; default the held-out images.
         features: 'pooled', 'class_and_mean', or 'auto': for DINOv2 and DINOv3 both, and cross-validation chooses.
         shots: numbers of training images of each class whose mean stands for it.
-        labels, templates: what a model with a text tower is asked, as for `ZeroShotClassifier`; default the names of
-            the classes, and the model's own templates.
+        labels, templates: what a model with a text tower is asked, as for `ZeroShotClassifier`; one text holds labels
+            separated by commas, or is a file of them. Default the names of the classes, and the model's own templates.
         engine, precision, batch_size: as for `Predictor`.
         seed: decides which images are held out, the folds, and the images of the shots.
         cache: keep the features for the next time, and take them from there.
@@ -78,7 +78,7 @@ def probe(
     """
     require_torch()
     from vitsmith.probing.run import NamedModel
-    from vitsmith.zeroshot.labels import read_words
+    from vitsmith.zeroshot.labels import read_words, words_from
 
     models: list[Any] = [model] if isinstance(model, str | os.PathLike) or not isinstance(model, Sequence) else [*model]
     settings = probe_settings(
@@ -91,7 +91,7 @@ def probe(
         skip_unreadable=skip_unreadable,
         cache=flag(cache, "cache"),
         bundle=flag(bundle, "bundle"),
-        words=None if labels is None else read_words(labels),
+        words=None if labels is None else read_words(labels) if isinstance(labels, str) else words_from(labels),
         templates=templates,
     )
     candidates = [NamedModel(_typed(one), partial(_loaded, one, tell), run_name(one)) for one in models]
@@ -134,17 +134,31 @@ def run_probe(
 
 def probe_settings(
     *,
-    shots: Sequence[int] = SHOTS,
+    shots: Iterable[int] = SHOTS,
     words: Words | None = None,
-    templates: str | Sequence[str] | None = None,
+    templates: str | Iterable[str] | None = None,
+    seed: int = 0,
+    skip_unreadable: float = SHARE,
     **others: Any,
 ) -> ProbeSettings:
-    """The settings of a probe. Raises InputError for shots that are no whole numbers from 1."""
+    """The settings of a probe. Raises InputError for numbers and templates that none can have."""
     from vitsmith.probing.run import ProbeSettings
     from vitsmith.probing.zero_shot import WordsAsked
+    from vitsmith.zeroshot.classifier import given_templates
 
-    counts = tuple(sorted({whole_number(count, "shots", most=10_000) for count in shots}))
-    return ProbeSettings(shots=counts, words=WordsAsked(words, templates), **others)
+    try:
+        counts = [] if isinstance(shots, str | bytes) else list(shots)
+    except TypeError:
+        counts = []
+    if not counts and not isinstance(shots, list | tuple):
+        raise InputError(f"`shots` must be a list of whole numbers, as [1, 4, 16], not {shown(shots)}")
+    return ProbeSettings(
+        shots=tuple(sorted({whole_number(count, "shots", most=10_000) for count in counts})),
+        words=WordsAsked(words, given_templates(templates, words)),
+        seed=whole_number(seed, "seed", least=0, most=2**63 - 1),
+        skip_unreadable=share(skip_unreadable, "skip_unreadable"),
+        **others,
+    )
 
 
 def open_splits(data: DataSpec, split: str, *, seed: int, tell: Tell) -> Splits:
@@ -152,10 +166,19 @@ def open_splits(data: DataSpec, split: str, *, seed: int, tell: Tell) -> Splits:
     splits = open_dataset(data, seed=seed, tell=tell)
     if not split:
         return splits
-    part = split_of(split)
+    part = split_of(instance(split, str, "split", "'val' or 'test'"))
     if part not in SCORED:
-        raise InputError(f"`split` {split!r} is not a part to score a probe on: {suggestion(split, SCORED)}")
-    samples, _ = open_part(find_source(data.path, data), part)
+        raise InputError(
+            f"`split` {split!r} is not a part to score a probe on: give val or test, or leave it out for the held-out "
+            "images"
+        )
+    source = find_source(data.path, data)
+    if part not in source.parts:
+        there = ", ".join(name for name in source.parts if name) or "none of its own"
+        raise DatasetError(
+            f"{source.where} has no split {split!r} ({there}): leave `split` out to score on the held-out images"
+        )
+    samples, _ = open_part(source, part)
     return Splits(splits.train, samples.with_classes(splits.classes, f"the split {part!r} of {data.path}"))
 
 

@@ -26,7 +26,7 @@ from vitsmith.text_spec import PLACE, wrong_templates
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
 from vitsmith.zeroshot.head import TextHead, classifier_bundle
-from vitsmith.zeroshot.labels import Words, check_words, read_prompts_by_label
+from vitsmith.zeroshot.labels import Words, words_from
 
 ScoreKind = Literal["single", "independent"]
 
@@ -68,7 +68,7 @@ class ZeroShotClassifier:
         function(on_remark, "on_remark")
         if isinstance(model, Encoder) and options:
             raise InputError(f"{', '.join(options)} must be given to the Encoder")
-        self.words = _words(labels)
+        self.words = words_from(labels)
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, **options)
         bundle = self.encoder.bundle
         self.unknown = _check_known(bundle.tokenizer, self.words)
@@ -186,24 +186,27 @@ class ZeroShotClassifier:
         return cosines if self.score_meaning == "cosine" else scores_from_logits(self._logits(cosines), self.head)
 
 
-def _words(labels: Words | Mapping[str, str | Iterable[str]] | Iterable[str]) -> Words:
-    if isinstance(labels, Words):
-        return labels
-    if isinstance(labels, Mapping):
-        return read_prompts_by_label(labels)
-    return check_words(list_texts(labels, "labels"), where="labels")
-
-
 def _chosen(templates: str | Iterable[str] | None, bundle: Bundle, words: Words) -> tuple[str, ...]:
+    given = given_templates(templates, words)
     if words.whole:
-        if templates is not None:
-            raise InputError(
-                "the prompts of each label are used as they are: leave `templates` out, or give labels without prompts"
-            )
         return (PLACE,)
-    if templates is None:
+    if given is None:
         brought = bundle.text.templates if bundle.text is not None else ()
         return brought or named_templates("lit")
+    return given
+
+
+def given_templates(templates: str | Iterable[str] | None, words: Words | None) -> tuple[str, ...] | None:
+    """The templates that a caller gave; None for none. No model is needed.
+
+    Raises InputError for templates without a place for the label, and for templates beside prompts of each label.
+    """
+    if templates is None:
+        return None
+    if words is not None and words.whole:
+        raise InputError(
+            "the prompts of each label are used as they are: leave `templates` out, or give labels without prompts"
+        )
     if isinstance(templates, str):
         return read_templates(templates)
     listed = list_texts(templates, "templates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,12 +58,24 @@ def read_words(given: str | Sequence[str]) -> Words:
     indoors"'. A text is the name of a file when that file exists, or when it has no comma and no quotes and looks like
     a path ('animals.txt', 'lists/animals'). `vitsmith.data.text.label_file` describes such files.
 
-    Raises InputError for no labels, empty labels, equal labels, or a file that cannot be read.
+    Raises InputError for no labels, empty labels, equal labels, a file that cannot be read, and for anything but texts.
     """
-    several = [given] if isinstance(given, str) else list(given)
+    several = [given] if isinstance(given, str) else list_texts(given, "labels")
     rows = [row for one in several for row in _read_rows(one)]
     where = several[0] if len(several) == 1 and is_list_file(several[0]) else "`labels`"
     return _checked(rows, where)
+
+
+def words_from(given: Words | Mapping[str, str | Iterable[str]] | Iterable[str]) -> Words:
+    """The labels of a Python caller: `Words` as they are, a mapping as `read_prompts_by_label`, or a list of names.
+
+    Each name of a list is one label, commas or not. Raises InputError, as `check_words`, and for one text.
+    """
+    if isinstance(given, Words):
+        return given
+    if isinstance(given, Mapping):
+        return read_prompts_by_label(given)
+    return check_words(list_texts(given, "labels"), where="labels")
 
 
 def read_word_file(path: str) -> Words:
@@ -102,10 +115,17 @@ def words_of(classes: Iterable[str]) -> Words:
     return check_words(names, [name.replace("_", " ") for name in names], where="the data")
 
 
-def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, where: str) -> Words:
+def check_words(
+    names: Sequence[str],
+    words: Sequence[str] | None = None,
+    others: Sequence[tuple[str, ...]] | None = None,
+    *,
+    where: str,
+) -> Words:
     """Trimmed labels. Raises InputError, which names `where`, for no labels, wrong ones, or two equal ones.
 
-    Two labels with the same name are allowed when their words differ: their names get a number. Words are in Unicode's
+    Two labels with the same name are allowed when their words differ, the first or `others`, whatever their order:
+    their names get a number. Words are in Unicode's
     form NFC: the same text gives the same tokens, whatever machine wrote it.
     """
     if other := next((name for name in names if not isinstance(name, str)), None):
@@ -119,11 +139,12 @@ def check_words(names: Sequence[str], words: Sequence[str] | None = None, *, whe
         if wrong := wrong_name(name):
             raise InputError(f"{where}: the label {name!r} (number {number}) {wrong}: change it")
     shown = tuple(normal(word.strip()) or normal(name) for word, name in zip(words or trimmed, trimmed, strict=True))
-    repeated = repeated_names("\t".join(pair) for pair in zip(trimmed, shown, strict=True))
+    more = tuple(tuple(normal(word.strip()) for word in row) for row in others or ((),) * len(trimmed))
+    asked = [(normal(name), frozenset((one, *row))) for name, one, row in zip(trimmed, shown, more, strict=True)]
+    repeated = [name for (name, _), count in Counter(asked).items() if count > 1]
     if repeated:
-        told = list_some([repr(pair.split("\t")[0]) for pair in repeated], ", ")
-        raise InputError(f"{where} has the same label twice ({told}): remove one")
-    return Words(trimmed, shown)
+        raise InputError(f"{where} has the same label twice ({list_some(list(map(repr, repeated)), ', ')}): remove one")
+    return Words(trimmed, shown, more if any(more) else ())
 
 
 def is_list_file(given: str) -> bool:
@@ -140,9 +161,7 @@ def _file_rows(path: str) -> list[_Row]:
 
 
 def _checked(rows: Sequence[_Row], where: str) -> Words:
-    words = check_words([row[0] for row in rows], [row[1] for row in rows], where=where)
-    others = tuple(tuple(normal(word.strip()) for word in row[2:]) for row in rows)
-    return replace(words, others=others) if any(others) else words
+    return check_words([row[0] for row in rows], [row[1] for row in rows], [row[2:] for row in rows], where=where)
 
 
 def _read_rows(given: str) -> list[_Row]:

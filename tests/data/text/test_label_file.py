@@ -68,6 +68,12 @@ def test_a_quote_that_does_not_fit_is_told(tmp_path: Path, line: str) -> None:
     assert "line 2: its quotes do not match" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))
 
 
+@pytest.mark.parametrize("words", ['"a\tb', 'a\t"b', '"a" b', '"a""'])
+def test_a_quote_that_does_not_fit_in_the_words_is_told(tmp_path: Path, words: str) -> None:
+    path = listed(tmp_path, f"ant\ncat\t{words}\nbee\n")
+    assert "line 2: the quotes of its words do not match" in told(lambda: read_entries(path))
+
+
 @pytest.mark.parametrize("line", ['""', '" "', "\twords of nothing"])
 def test_an_empty_name_is_told(tmp_path: Path, line: str) -> None:
     assert "line 2: the name is empty" in told(lambda: read_class_names(listed(tmp_path, f"ant\n{line}\nbee\n")))

@@ -36,6 +36,7 @@ _LINE = re.compile(r'("(?:[^"]|"")*"|[^"\t][^\t]*|)[ ]*(?:\t(.*))?', re.DOTALL)
 """A name, with or without quotes, optionally followed by a tab and words."""
 _CELL = re.compile(r'(?:^|(?<=\t))[ ]*("(?:[^"]|"")*"[ ]*(?=\t|$)|[^\t]*)')
 """The words between two tabs, with or without quotes, within which a tab is part of the words."""
+_QUOTES = 'write  "a, b"  for text in quotes, and "" for each quote within it'
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _INVISIBLE_ENDS = "\ufeff\u200b\u2060"
 _UTF_16_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -181,10 +182,11 @@ def _strip(line: str) -> str:
 def _entry(line: _Line) -> LabelEntry:
     parts = _LINE.fullmatch(line.text)
     if parts is None:
-        raise ValueError(
-            'its quotes do not match: write  "a, b"  for a name in quotes, and "" for each quote within it'
-        )
-    quoted, words = parts[1], [_unquoted(one) for one in _CELL.findall(parts[2] or "")]
+        raise ValueError(f"its quotes do not match: {_QUOTES}")
+    cells = _CELL.findall(parts[2] or "")
+    if any(one.startswith('"') and not _QUOTED.fullmatch(one.strip()) for one in cells):
+        raise ValueError(f"the quotes of its words do not match: {_QUOTES}")
+    quoted, words = parts[1], [_unquoted(one) for one in cells]
     name = quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
     name = name.strip()
     if wrong := wrong_name(name):
