@@ -196,6 +196,45 @@ def test_parts_are_verified_once_and_in_parallel(tmp_path: Path, monkeypatch: py
     assert sorted(name for name in read if name.endswith(".npy")) == [f"part-00000{part}.npy" for part in range(5)]
 
 
+def test_an_index_that_is_made_anew_while_it_is_open_is_not_mixed_with_the_new_one(tmp_path: Path) -> None:
+    """Part numbers are used again, so the names of files are too."""
+    from vitsmith.retrieval.file_state import look_at
+    from vitsmith.stream import Failure
+
+    (tmp_path / "1.jpg").write_bytes(b"a picture")
+    space = Space(kind="images", identity="a" * 32, model="ours", width=WIDTH)
+
+    def written(first: int) -> Index:
+        shutil.rmtree(tmp_path / "index", ignore_errors=True)
+        with IndexWriter(tmp_path / "index", space) as writer:
+            for number, vector in enumerate(unit(20), first):
+                writer.add((f"{number}.jpg", vector), look_at(tmp_path / "1.jpg"))
+            writer.add(Failure(f"{first}.png", "no image"))
+            writer.finish()
+        for file in (tmp_path / "index").iterdir():
+            os.utime(file, (1e9, 1e9))  # long ago, so that a file is hashed once
+        return open_index(tmp_path / "index")
+
+    reads: list[Any] = [
+        lambda index: index.ids([7, 3]),
+        lambda index: index.part_ids(0),
+        lambda index: list(index.failed()),
+        changed_files,
+    ]
+    first = written(10)
+    assert first.ids([7, 3]) == ["17.jpg", "13.jpg"] and list(first.failed()) and first.seen([4])[0] is not None
+    fresh = open_index(tmp_path / "index")
+    written(30)
+    for read in reads:
+        for index in (first, fresh):
+            with pytest.raises(InputError, match="index was written anew by another process while it was read: run"):
+                read(index)
+    (tmp_path / "1.jpg").write_bytes(b"another")
+    written(50)
+    with pytest.raises(InputError, match="index was written anew"):
+        first.seen([4])
+
+
 def test_an_approximate_index_without_a_seal_is_built_anew(tmp_path: Path) -> None:
     """As older versions wrote it."""
     pytest.importorskip("faiss")

@@ -41,11 +41,11 @@ def tell_changed(changed: Sequence[str], count: int, where: object) -> str:
 
 def _changed(index: Index, at: int, rows: Sequence[int]) -> list[str]:
     part = index.part(at)
-    names, seen = part.ids(), part.seen()
+    names, seen = part.ids(rows), part.seen(rows)
     if seen is None:
         written = part.written_at()
-        return [names[row] for row in rows if _modified(index.path_of(names[row])) > written]
-    return [names[row] for row in rows if is_other(index.path_of(names[row]), seen[row])]
+        return [name for name in names if _modified(index.path_of(name)) > written]
+    return [name for name, state in zip(names, seen, strict=True) if is_other(index.path_of(name), state)]
 
 
 def _modified(path: Path) -> int:

@@ -16,18 +16,18 @@ vectors, E embedding width.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from vitsmith.arguments import named_arguments, path
 from vitsmith.arrays import Array
+from vitsmith.data.images.photo import FileState
 from vitsmith.errors import InputError, UnknownNameError
 from vitsmith.retrieval.description import (
     REMEDY,
@@ -40,13 +40,14 @@ from vitsmith.retrieval.description import (
     read_description,
 )
 from vitsmith.retrieval.part import PartRows
-from vitsmith.retrieval.part_files import check_hash
+from vitsmith.retrieval.part_files import PartReader, check_hash
 from vitsmith.weights.containers.archive import LONGEST_HEADER, NPY_DAMAGE
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
     from vitsmith.weights.bundle.bundle import Bundle
 
+T = TypeVar("T")
 LONGEST = 1.01
 """The largest length of a vector in an index, on which the search relies; rounding to float16 keeps it."""
 
@@ -62,6 +63,7 @@ class Index:
         self.starts = np.cumsum([0, *(part.rows for part in description.parts)])
         """(parts + 1,) position of the first row of each part; the last is N."""
         self._mapped: dict[int, Array] = {}
+        self._reader = PartReader()
         self._verified = set[int]() if verify else set(range(len(description.parts)))
 
     def __len__(self) -> int:
@@ -117,17 +119,15 @@ class Index:
 
     def ids(self, positions: Sequence[int] | Array) -> list[str]:
         """The ids at `positions`; only the parts with these positions are read."""
-        chosen = np.asarray(positions, np.int64)
-        parts = np.searchsorted(self.starts, chosen, side="right") - 1
-        lines = {part: self.part(part).id_lines() for part in np.unique(parts).tolist()}
-        return [
-            json.loads(lines[part][position - self.starts[part]])
-            for part, position in zip(parts.tolist(), chosen.tolist(), strict=True)
-        ]
+        return self._by_part(positions, lambda part, rows: part.ids(rows))
+
+    def seen(self, positions: Sequence[int] | Array) -> list[FileState | None]:
+        """The states of the files at `positions` when they were embedded; None where that was not recorded."""
+        return self._by_part(positions, lambda part, rows: part.seen(rows) or [None] * len(rows))
 
     def part(self, at: int) -> PartRows:
         """What is known of the rows of one part."""
-        return PartRows(self.folder, self.description, at)
+        return PartRows(self.folder, self.description, at, self._reader)
 
     def part_ids(self, part: int) -> list[str]:
         """The ids of one part, in order."""
@@ -160,16 +160,17 @@ class Index:
 
     def copies(self, positions: Sequence[int] | Array) -> list[list[str]]:
         """For each position the ids of further files with the same content, which have no rows of their own."""
+        return self._by_part(positions, lambda part, rows: part.copies_of(rows))
+
+    def _by_part(self, positions: Sequence[int] | Array, read: Callable[[PartRows, list[int]], list[T]]) -> list[T]:
+        """What `read` gives for rows of a part, for `positions` in any order; only the parts with these are read."""
         chosen = np.asarray(positions, np.int64)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
-        copies = {part: self.part(part).copies() for part in np.unique(parts).tolist()}
-        seen = {part: self.part(part).seen() if found else None for part, found in copies.items()}
-        answer = []
-        for part, position in zip(parts.tolist(), chosen.tolist(), strict=True):
-            states = seen[part]
-            state = states[position - self.starts[part]] if states is not None else None
-            answer.append([name for name, _ in copies[part].get(state.digest, ())] if state is not None else [])
-        return answer
+        found: dict[int, T] = {}
+        for at in np.unique(parts).tolist():
+            inside = np.unique(chosen[parts == at])
+            found.update(zip(inside.tolist(), read(self.part(at), (inside - self.starts[at]).tolist()), strict=True))
+        return [found[position] for position in chosen.tolist()]
 
     def failed(self) -> Iterator[dict[str, str]]:
         """Yield {'id', 'error'} of each input that could not be read, not even later."""

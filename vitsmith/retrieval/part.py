@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from vitsmith.retrieval.description import (
     seen_name,
     vectors_name,
 )
-from vitsmith.retrieval.part_files import check_hash, read_columns, read_lines, read_values
+from vitsmith.retrieval.part_files import PartReader, check_hash, read_columns
 
 
 class PartRows:
     """The part of an index in `folder` at the position `at`. Its methods raise InputError for damaged files."""
 
-    def __init__(self, folder: Path, description: Description, at: int) -> None:
-        self.folder, self.description = folder, description
+    def __init__(self, folder: Path, description: Description, at: int, reader: PartReader) -> None:
+        self.folder, self.description, self._reader = folder, description, reader
         self.facts = description.parts[at]
         self.number = description.number_of(at)
 
@@ -32,19 +32,16 @@ class PartRows:
         """The file of its vectors."""
         return self.folder / vectors_name(self.number)
 
-    def id_lines(self) -> list[str]:
-        """The ids as they are written, each as JSON."""
-        return read_lines(self.folder, ids_name(self.number), self.description)
+    def ids(self, rows: Sequence[int] | None = None) -> list[str]:
+        """The id of each row, or of those at `rows`."""
+        return self._values(ids_name, rows)
 
-    def ids(self) -> list[str]:
-        """The id of each row."""
-        return self._values(ids_name)
-
-    def seen(self) -> list[FileState | None] | None:
-        """The state of the file of each row when it was embedded; None when it was not recorded."""
+    def seen(self, rows: Sequence[int] | None = None) -> list[FileState | None] | None:
+        """The state of the file of each row, or of those at `rows`, when it was embedded; None when it was not
+        recorded."""
         if not self._has(seen_name):
             return None
-        return [None if line is None else FileState(*line) for line in self._values(seen_name)]
+        return [None if line is None else FileState(*line) for line in self._values(seen_name, rows)]
 
     def columns(self) -> dict[str, list[Any]]:
         """What is known of each row, by column; none in older indexes."""
@@ -61,6 +58,14 @@ class PartRows:
             found.setdefault(state.digest, []).append((line["id"], state))
         return found
 
+    def copies_of(self, rows: Sequence[int]) -> list[list[str]]:
+        """The ids of further files with the same content as each of the rows."""
+        copies = self.copies()
+        states = self.seen(rows) if copies else None
+        if states is None:
+            return [[] for _ in rows]
+        return [[name for name, _ in copies.get(state.digest, ())] if state is not None else [] for state in states]
+
     def failed(self) -> list[dict[str, Any]]:
         """{'id', 'error'} of each input that could not be read, and 'seen', the state of its file, where known."""
         return self._values(failed_name) if self._has(failed_name) else []
@@ -76,5 +81,6 @@ class PartRows:
     def _has(self, named: Callable[[int], str]) -> bool:
         return named(self.number) in self.facts.files
 
-    def _values(self, named: Callable[[int], str]) -> list[Any]:
-        return read_values(self.folder, named(self.number), self.description)
+    def _values(self, named: Callable[[int], str], rows: Sequence[int] | None = None) -> list[Any]:
+        name = named(self.number)
+        return self._reader.values(self.folder, name, self.description, self.facts.files[name], rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,23 +32,47 @@ from vitsmith.retrieval.description import (
 
 LARGEST_COLUMNS = 1 << 30
 """The largest file of columns that is read, in bytes."""
+_FRESH = 2_000_000_000
+"""Nanoseconds in which a file may change again without another time, as in data/images/photo.py."""
 
 
-def read_lines(folder: Path, name: str, description: Description) -> list[str]:
-    """The lines of a file of an index. Ids are written as ASCII, so that no character of an id ends a line.
+class PartReader:
+    """Reads files of an index, and compares each with its hash when it is read first, and whenever it is another file.
 
-    Raises InputError, which says when the index has been replaced meanwhile.
+    Part numbers are used again when an index is made anew, so a reader that has it open finds other files by their
+    names.
     """
-    try:
-        return (folder / name).read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError) as error:
-        raise unreadable(folder, name, description, error) from None
 
+    def __init__(self) -> None:
+        self._compared: dict[Path, tuple[int, ...]] = {}
 
-def read_values(folder: Path, name: str, description: Description) -> list[Any]:
-    """The values of a file with one JSON value on each line. Raises InputError."""
-    values: list[Any] = json.loads(f"[{','.join(read_lines(folder, name, description))}]")  # five times as fast as each
-    return values
+    def values(
+        self, folder: Path, name: str, description: Description, expected: str, rows: Iterable[int] | None = None
+    ) -> list[Any]:
+        """The values of a file with one JSON value on each line, or those at `rows`.
+
+        Ids are written as ASCII, so that no character of an id ends a line. Raises InputError, which says when the
+        index has been replaced meanwhile.
+        """
+        lines = self._read(folder, name, description, expected).decode("ascii").splitlines()
+        chosen = lines if rows is None else [lines[row] for row in rows]
+        values: list[Any] = json.loads(f"[{','.join(chosen)}]")  # five times as fast as each
+        return values
+
+    def _read(self, folder: Path, name: str, description: Description, expected: str) -> bytes:
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                facts, data = os.fstat(file.fileno()), file.read()
+        except OSError as error:
+            raise unreadable(folder, name, description, error) from None
+        state = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+        if self._compared.get(path) != state:
+            if hashlib.sha256(data).hexdigest() != expected:
+                raise _other_content(folder, name, description)
+            if time.time_ns() - facts.st_mtime_ns > _FRESH:
+                self._compared[path] = state
+        return data
 
 
 def read_columns(folder: Path, name: str, description: Description) -> dict[str, list[Any]]:
@@ -60,8 +86,8 @@ def read_columns(folder: Path, name: str, description: Description) -> dict[str,
 
 def unreadable(folder: Path, name: str, description: Description, error: Exception) -> InputError:
     """The error for a file of an index that cannot be read."""
-    if description.checksum and checksum_now(folder) not in ("", description.checksum):
-        return InputError(f"{folder} was written anew by another process while it was read: run the command again")
+    if _is_another(folder, description):
+        return _written_anew(folder)
     if isinstance(error, FileNotFoundError):
         return InputError(f"{folder}: {name} is missing: {REMEDY}")
     return InputError(f"{folder / name} cannot be read ({error}): {REMEDY}")
@@ -74,7 +100,21 @@ def check_hash(folder: Path, name: str, description: Description, expected: str)
     except OSError as error:
         raise unreadable(folder, name, description, error) from None
     if found != expected:
-        raise InputError(f"{folder / name} is damaged (its SHA-256 differs): {REMEDY}")
+        raise _other_content(folder, name, description)
+
+
+def _other_content(folder: Path, name: str, description: Description) -> InputError:
+    if _is_another(folder, description):
+        return _written_anew(folder)
+    return InputError(f"{folder / name} is damaged (its SHA-256 differs): {REMEDY}")
+
+
+def _is_another(folder: Path, description: Description) -> bool:
+    return bool(description.checksum) and checksum_now(folder) not in ("", description.checksum)
+
+
+def _written_anew(folder: Path) -> InputError:
+    return InputError(f"{folder} was written anew by another process while it was read: run the command again")
 
 
 class PartContent(NamedTuple):

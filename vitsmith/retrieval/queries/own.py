@@ -31,7 +31,6 @@ class OwnEntries:
         for part in parts:
             if part.image is not None and index.space.kind == "images":
                 self._know(part.image, part.name)
-        self._seen: dict[int, list[FileState | None]] = {}
 
     def among(self, positions: Sequence[int] | Array) -> Array:
         """Whether each of the entries at `positions` is one: bool (positions,)."""
@@ -40,12 +39,11 @@ class OwnEntries:
             return np.array([name in self._texts for name in ids], bool)
         if not (self._paths or self._digests):
             return np.zeros(len(ids), bool)
-        copies = self._index.copies(positions)
+        copies, states = self._index.copies(positions), self._index.seen(positions)
         return np.array(
             [
-                self._digest(int(at)) in self._digests
-                or any(self._place(one) in self._paths for one in (name, *others))
-                for at, name, others in zip(positions, ids, copies, strict=True)
+                self._digest(state) in self._digests or any(self._place(one) in self._paths for one in (name, *others))
+                for name, others, state in zip(ids, copies, states, strict=True)
             ],
             bool,
         )
@@ -69,13 +67,8 @@ class OwnEntries:
     def _place(self, name: str) -> str:
         return os.path.realpath(self._index.path_of(name))
 
-    def _digest(self, position: int) -> str:
+    def _digest(self, state: FileState | None) -> str:
         """The whole digest of the query with the same content; of an index the first half is known."""
-        part = int(self._index.starts.searchsorted(position, side="right")) - 1
-        if part not in self._seen:
-            self._seen[part] = self._index.part(part).seen() or []
-        states = self._seen[part]
-        state = states[position - int(self._index.starts[part])] if states else None
         if state is None or not state.digest:
             return ""
         return next((one for one in self._digests if one.startswith(state.digest)), "")
