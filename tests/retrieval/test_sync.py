@@ -244,6 +244,44 @@ def test_two_points_after_a_link_lead_to_the_folder_of_its_target(photos: Path) 
     assert sync(["link/../x.jpg", "photos/../x.jpg"])[1].unchanged == 2
 
 
+def rated(names: list[str], index: Index) -> dict[str, Any]:
+    """The ratings by id, where the rows have the ids `names` in any order."""
+    found = dict(zip(index.ids(range(len(index))), index.column("rating"), strict=True))
+    assert sorted(found) == sorted(names)
+    return found
+
+
+def test_files_with_one_content_and_other_columns_have_a_row_each(photos: Path) -> None:
+    names = ["photos/0.jpg", "photos/1.jpg", "photos/z.jpg"]
+    shutil.copy("photos/0.jpg", "photos/z.jpg")
+    index, synced = sync(names, columns=[{"rating": 1}, {"rating": 1}, {"rating": 1}])
+    assert (len(index), synced.copies) == (2, 1)
+    index, synced = sync(names, columns=[{"rating": 1}, {"rating": 2}, {"rating": 3}])
+    assert rated(names, index) == {"photos/0.jpg": 1, "photos/1.jpg": 2, "photos/z.jpg": 3}
+    assert (synced.embedded, synced.copies, synced.unchanged) == (1, 0, 3)
+    before = tree("index")
+    assert sync(names)[1].unchanged == 3 and tree("index") == before
+    Path("photos/0.jpg").write_bytes(b"edited")  # keeps what is known of it, and takes nothing of its double
+    shutil.copy("photos/1.jpg", "photos/y.jpg")
+    index, synced = sync([*names, "photos/y.jpg"])
+    known = {"photos/0.jpg": 1, "photos/1.jpg": 2, "photos/z.jpg": 3, "photos/y.jpg": None}
+    assert rated([*names, "photos/y.jpg"], index) == known and (synced.changed, synced.added) == (1, 1)
+    Path("photos/1.jpg").unlink()
+    Path("photos/z.jpg").rename("photos/x.jpg")
+    index, synced = sync(["photos/0.jpg", "photos/y.jpg", "photos/x.jpg"])
+    assert rated(["photos/0.jpg", "photos/y.jpg", "photos/x.jpg"], index)["photos/y.jpg"] is None
+    assert index.column("rating").count(3) == 1 and (synced.moved, synced.removed, synced.embedded) == (1, 1, 0)
+    index, synced = sync(["photos/0.jpg", "photos/x.jpg"], drop_others=True, columns=[{"rating": 5}, {"rating": 5}])
+    assert rated(["photos/0.jpg", "photos/x.jpg"], index) == {"photos/0.jpg": 5, "photos/x.jpg": 5}
+    shutil.copy("photos/0.jpg", "photos/w.jpg")
+    Path("photos/0.jpg").write_bytes(b"edited again")  # another file has its content now
+    index, _ = sync(["photos/0.jpg", "photos/x.jpg", "photos/w.jpg"])
+    assert rated(["photos/0.jpg", "photos/x.jpg", "photos/w.jpg"], index)["photos/w.jpg"] is None
+    assert index.column("rating").count(5) == 2
+    with pytest.raises(InputError, match=r"'photos/0.jpg' is given twice, with other columns"):
+        sync(["photos/0.jpg", "photos/0.jpg"], columns=[{"rating": 1}, {"rating": 2}])
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 

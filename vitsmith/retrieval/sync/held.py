@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
 
-from vitsmith.data.images.photo import FileState
+from vitsmith.data.images.photo import FACTS, FileState
 from vitsmith.retrieval.description import Description
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.sync.plan import HeldContents
@@ -80,11 +81,30 @@ class Holdings:
             yield from ((key, state) for key, _, state in copies)
         yield from ((row.key, row.state) for row in self.rows if row.state is not None)
 
-    def contents(self) -> HeldContents:
-        """What the plan needs to know."""
-        rows = [(row.key, self._content(row)) for row in self.rows]
+    def columns(self) -> dict[str, dict[str, Any]]:
+        """Key -> what is known of it beside what its file says; copies have what is known of their row."""
+        found: dict[str, dict[str, Any]] = {}
+        start = 0
+        for at, facts in enumerate(self.index.description.parts):
+            rows, start = self.rows[start : start + facts.rows], start + facts.rows
+            if not set(facts.columns) - set(FACTS):
+                continue
+            columns = {name: values for name, values in self.index.part(at).columns().items() if name not in FACTS}
+            for place, row in enumerate(rows):
+                known = {name: values[place] for name, values in columns.items()}
+                found[row.key] = known
+                if row.state is not None:
+                    found |= {key: known for key, *_ in self.copies.get(row.state.digest, ())}
+        return found
+
+    def contents(self, apart: AbstractSet[str]) -> HeldContents:
+        """What the plan needs to know. Files with a content in `apart` have a row each, see `content_of`."""
+        rows = [(row.key, content_of(row.key, self._content(row), apart)) for row in self.rows]
         begun = sum(part.rows for part in self.begun.parts)
-        copies = {content: [key for key, *_ in found] for content, found in self.copies.items()}
+        copies: dict[str, list[str]] = {}
+        for content, found in self.copies.items():
+            for key, *_ in found:
+                copies.setdefault(content_of(key, content, apart), []).append(key)
         return HeldContents(rows, begun, copies, frozenset(self.failed))
 
     def _content(self, row: HeldRow) -> str:
@@ -92,6 +112,11 @@ class Holdings:
             return row.key
         # What an older index embedded is not known: no file has this content, so the row is made again.
         return row.state.digest if row.state is not None else f"unknown: {row.key}"
+
+
+def content_of(key: str, content: str, apart: AbstractSet[str]) -> str:
+    """The content of a key; where it is in `apart`, one that no other key has."""
+    return f"{content} of {key}" if content in apart else content
 
 
 def path_key(name: str, root: str) -> str:

@@ -100,6 +100,7 @@ class _Part:
         self.read: PartRows = self.index.part(at)
         rows = range(start, start + self.read.facts.rows)
         self.keys = [wanted.plan.names[row] for row in rows]
+        self.before = [holdings.rows[row].key for row in rows]
         self.kept = [row for row, key in enumerate(self.keys) if key]
         self.ids = [wanted.ids[key] for key in self.keys if key]
         states = wanted.files.states
@@ -141,7 +142,10 @@ class _Part:
             if not given or name in FACTS or name in given
         }
         kept = [key for key in self.keys if key]
-        for at, key in enumerate(kept):
+        for at, (key, row) in enumerate(zip(kept, self.kept, strict=True)):
+            if key != self.before[row] and self.before[row] in wanted.ids:  # it was not moved: it is another file
+                for name in before.keys() - set(FACTS):
+                    before[name][at] = None
             for name, value in {**wanted.files.facts.get(key, {}), **wanted.columns.get(key, {})}.items():
                 before.setdefault(name, [None] * len(kept))[at] = value
         return before

@@ -20,7 +20,7 @@ from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.rows import Progress, add_rows, check_texts, nothing_read
 from vitsmith.retrieval.sync.files import Files, look_at_files
 from vitsmith.retrieval.sync.guards import check_not_emptied, check_others
-from vitsmith.retrieval.sync.held import Holdings, path_key
+from vitsmith.retrieval.sync.held import Holdings, content_of, path_key
 from vitsmith.retrieval.sync.parts import Wanted, new_parts
 from vitsmith.retrieval.sync.plan import SyncPlan, plan
 from vitsmith.retrieval.writer import IndexWriter
@@ -55,7 +55,8 @@ class Following:
     """How a sync is done.
 
     `retry`: inputs that could not be read and are unchanged are tried again. `drop_others`: files of the index that are
-    still there, but not among the inputs, are removed from it. `columns`: what else is known of each input.
+    still there, but not among the inputs, are removed from it. `columns`: what else is known of each input; without it,
+    files keep what the index knows of them.
     """
 
     retry: bool = False
@@ -74,8 +75,8 @@ def sync_index(
     """Make the index of `writer`, opened with `sync`, hold exactly `inputs`: paths of images, or texts.
 
     Files whose size and times are as they were are not read. Others are compared by their content: a file that was
-    moved keeps its vector, and files with the same content have one row, see `Index.copies`. Rows that stay keep their
-    order, and new ones come after them.
+    moved keeps its vector, and files with the same content and columns have one row, see `Index.copies`. Rows that
+    stay keep their order, and new ones come after them.
 
     Raises InputError for images that are no files, for files of the index that are still there but not among `inputs`
     (unless `drop_others`), and when nothing of the index would be left: then it stays as it was.
@@ -97,11 +98,15 @@ class _Sync:
                 self.names[key] = name
                 if how.columns is not None:
                     self.columns[key] = how.columns[at]
+            elif how.columns is not None and how.columns[at] != self.columns[key]:
+                raise InputError(f"{name!r} is given twice, with other columns: give it once")
 
     def run(self) -> tuple[Index, Synced]:
         holdings = self._holdings()
         files = self._files(holdings)
-        first = plan(holdings.contents(), files.now)
+        if self.how.columns is None:
+            self.columns = {key: known for key, known in holdings.columns().items() if key in self.names}
+        first = self._plan(holdings, files)
         check_others(holdings, files.now, first, drop_others=self.how.drop_others)
         check_not_emptied(holdings, first, drop_others=self.how.drop_others)
         if self.how.on_plan is not None:
@@ -111,7 +116,7 @@ class _Sync:
         while todo:
             self._embed(todo, root, files)
             holdings = self._holdings()
-            now = plan(holdings.contents(), files.now)
+            now = self._plan(holdings, files)
             todo = now.embed
         if not any(now.names):
             self._refuse_nothing(holdings)
@@ -132,6 +137,18 @@ class _Sync:
             return look_at_files(self.names, holdings, retry=self.how.retry, on_read=self.how.on_read)
         failed = set() if self.how.retry else set(holdings.failed)
         return Files({text: None if text in failed else text for text in self.names}, {}, {})
+
+    def _plan(self, holdings: Holdings, files: Files) -> SyncPlan:
+        """What is to do. Files with one content share a row, unless their columns differ: then each has its own."""
+        apart = set[str]()
+        first: dict[str, dict[str, Any]] = {}
+        for key, content in files.now.items() if self.columns else ():
+            if content:
+                known = {name: value for name, value in self.columns.get(key, {}).items() if value is not None}
+                if first.setdefault(content, known) != known:
+                    apart.add(content)
+        now = {key: content and content_of(key, content, apart) for key, content in files.now.items()}
+        return plan(holdings.contents(apart), now)
 
     def _root(self, holdings: Holdings, first: SyncPlan) -> str:
         """The folder from which relative ids lead from now on."""
