@@ -78,6 +78,39 @@ def test_ridge_leaves_out_groups_as_a_whole() -> None:
         assert tried.accuracy == pytest.approx((margins.argmax(axis=1) == labels).mean(), abs=1e-9)
 
 
+@pytest.mark.parametrize(("count", "width"), [(12, 1024), (30, 256), (60, 24)])
+def test_leaving_one_out_is_exact_for_few_images_and_weak_penalties(count: int, width: int) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    features = random.normal(size=(3, width))[labels] + random.normal(size=(count, width))
+    features[0] += 100 * random.normal(size=width)  # nothing like the others: only its own target fits it
+    train = labelled(features, labels, 3)
+    scaled, targets = standardised(train), np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
+    for tried in fit_ridge(train).choice.tried:
+        margins = np.empty((count, 3))
+        for left in range(count):
+            seen = np.arange(count) != left
+            middle, offset = scaled[seen].mean(axis=0), targets[seen].mean(axis=0)
+            inner = (scaled[seen] - middle) @ (scaled[seen] - middle).T + tried.value * count * np.eye(count - 1)
+            weights = (scaled[seen] - middle).T @ np.linalg.solve(inner, targets[seen] - offset)
+            margins[left] = (scaled[left] - middle) @ weights + offset
+        assert tried.loss == pytest.approx(((margins - targets) ** 2).mean(), rel=1e-4)
+        assert tried.accuracy == pytest.approx((margins.argmax(axis=1) == labels).mean(), abs=1e-9)
+
+
+def test_a_nearly_constant_feature_does_not_cancel_in_the_head() -> None:
+    random = np.random.default_rng(0)
+    points = clouds(200, width=12)
+    odd = 100 + 3e-3 * random.normal(size=(200, 4))
+    train = labelled(np.concatenate([points.features.numpy(), odd], axis=1), points.labels, 4)
+    for head in (fit_ridge(train).head, fit_logistic(train).head):
+        exact = train.features.double() @ head.weight.double().T + head.bias.double()
+        noisy = train.features.double() * (1 + 1e-6 * torch.from_numpy(random.normal(size=(200, 16))))
+        largest = exact.abs().max()
+        assert (head.logits(train.features) - exact).abs().max() < 1e-5 * largest
+        assert (noisy @ head.weight.double().T + head.bias.double() - exact).abs().max() < 1e-4 * largest
+
+
 def objective(
     head_weight: np.ndarray, bias: np.ndarray, features: np.ndarray, labels: np.ndarray, strength: float
 ) -> float:

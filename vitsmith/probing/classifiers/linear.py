@@ -14,7 +14,12 @@ from torch import Tensor
 from vitsmith.probing.classifiers.choice import Choice
 from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_width
 
-_CONSTANT = 1e-6  # a deviation below this share of the mean is the rounding of float32: such a feature says nothing
+_CONSTANT = 1e-4
+"""A feature whose deviation is below this share of its mean says nothing.
+
+The rounding of a model in float32, about 1e-6 of the mean, is a hundredth of such a deviation; and in the raw head the
+product of weight and mean, far above the logits, is taken off again by the bias.
+"""
 _EMPTY = 1e-10  # an axis with a smaller share of the largest variance is rounding
 _NEVER = 10.0  # by how much the logit of a class without training images is below the lowest of any training image
 
@@ -83,6 +88,10 @@ class PrincipalAxes:
             absent = torch.ones(classes, dtype=torch.bool, device=offset.device).index_fill_(0, present, False)
             offset[absent] = lowest - _NEVER
         return LinearHead(whole.float(), offset.float())
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """(n, D) float64 of raw features (n, D)."""
+        return (features.to(self.mean) - self.mean) / self.deviation
 
     def _blocks(self) -> list[slice]:
         return blocks(len(self.coordinates))

@@ -5,7 +5,7 @@ N training images, D features, K classes with images, R principal axes, S streng
 Each class has the target 1 for its images and -1 for all others, as in scikit-learn's RidgeClassifier. Leaving out an
 image needs no new fit: its residual is the ordinary one divided by 1 - h, with h its place in the diagonal of the
 projection of targets on predictions (D. M. Allen, Technometrics 16 (1974), 125-127). Leaving out a group needs the
-block of the group instead of one number.
+block of the group instead of one number. With few images and a weak penalty both are nearly 0: all of it is float64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from vitsmith.errors import InputError
 from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried
 from vitsmith.probing.classifiers.folds import has_company
-from vitsmith.probing.classifiers.labelled import LabelledFeatures, require_for_fitting
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_for_fitting
 from vitsmith.probing.classifiers.linear import LinearProbe, PrincipalAxes, principal_axes
 
 STRENGTHS = tuple(10 ** (power / 2) for power in range(-12, 7))
@@ -43,17 +43,16 @@ def fit_ridge(
         raise InputError(f"`strengths` are {list(strengths)}: give numbers above 0")
     axes = axes or principal_axes(train)
     present, labels = train.present()
-    targets = torch.full((len(labels), len(present)), -1.0, dtype=axes.rotation.dtype, device=labels.device)
-    targets[torch.arange(len(labels), device=labels.device), labels] = 1.0
+    moments, mean = _moments(train, axes, labels, len(present))
     tried: tuple[Tried, ...] = ()
     if has_company(train).any():
-        tried = _leave_out(train, axes, targets, sorted(strengths))
+        tried = _leave_out(train, axes, labels, moments, mean, sorted(strengths))
         chosen = min(tried, key=lambda one: (one.loss, -one.value)).value
         remarks = _remarks(chosen, sorted(strengths))
     else:
         chosen, remarks = _UNCHOSEN, (UNCHOSEN.format(what="strength", value=_UNCHOSEN),)
-    weight = _moments(axes, targets) / (axes.variances + chosen)[:, None]
-    head = axes.head(weight, targets.mean(dim=0), present, train.classes)
+    weight = moments / (axes.variances + chosen)[:, None]
+    head = axes.head(weight, mean, present, train.classes)
     return LinearProbe("ridge", head, Choice("strength", chosen, tried, remarks))
 
 
@@ -64,24 +63,30 @@ def _remarks(chosen: float, strengths: list[float]) -> tuple[str, ...]:
     return ()
 
 
-def _moments(axes: PrincipalAxes, targets: Tensor) -> Tensor:
-    """(R, K) mean over images of coordinate times target; coordinates have the mean 0."""
-    rows = max(1, _AT_ONCE // max(1, axes.coordinates.shape[1]))
-    parts = zip(torch.split(axes.coordinates, rows), torch.split(targets, rows), strict=True)
-    return sum((part.to(target).T @ target for part, target in parts), torch.tensor(0.0)) / len(targets)
+def _moments(train: LabelledFeatures, axes: PrincipalAxes, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """(R, K) mean over images of coordinate times target, and (K,) mean of the targets.
+
+    Coordinates have the mean 0, so only the sum over the images of a class counts, whose target is 2 above the others'.
+    """
+    sums = axes.mean.new_zeros(classes, train.width)
+    for rows in blocks(len(labels)):
+        sums.index_add_(0, labels[rows], axes.standardised(train.features[rows]))
+    shares = torch.bincount(labels, minlength=classes).to(sums) / len(labels)
+    return axes.rotation.T @ sums.T * (2 / len(labels)), 2 * shares - 1
 
 
 def _leave_out(
-    train: LabelledFeatures, axes: PrincipalAxes, targets: Tensor, strengths: list[float]
+    train: LabelledFeatures, axes: PrincipalAxes, labels: Tensor, moments: Tensor, mean: Tensor, strengths: list[float]
 ) -> tuple[Tried, ...]:
     """The squared error, mean over images and classes, and the accuracy of images left out, for each strength."""
-    count, classes = targets.shape
-    shrunk = 1 / (axes.variances + targets.new_tensor(strengths)[:, None])  # (S, R)
-    weights = (_moments(axes, targets)[:, None] * shrunk.T[:, :, None]).flatten(1)  # (R, S K)
-    errors, right = targets.new_zeros(len(strengths)), targets.new_zeros(len(strengths))
-    mean, counted, company = targets.mean(dim=0), 0, has_company(train)
-    for members in _groups(train, len(strengths) * classes):  # (G, m) images of G groups
-        points, wanted = axes.coordinates[members].to(targets), targets[members]  # (G, m, R), (G, m, K)
+    count, classes = len(labels), len(mean)
+    shrunk = 1 / (axes.variances + mean.new_tensor(strengths)[:, None])  # (S, R)
+    weights = (moments[:, None] * shrunk.T[:, :, None]).flatten(1)  # (R, S K)
+    errors, right = mean.new_zeros(len(strengths)), mean.new_zeros(len(strengths))
+    counted, company = 0, has_company(train)
+    for members in _groups(train, max(len(strengths) * classes, train.width)):  # (G, m) images of G groups
+        points = axes.standardised(train.features[members]) @ axes.rotation  # (G, m, R)
+        wanted = 2 * torch.nn.functional.one_hot(labels[members], classes).to(mean) - 1  # (G, m, K)
         predicted = (points @ weights).view(*members.shape, len(strengths), classes) + mean  # (G, m, S, K)
         residual = (wanted[:, :, None] - predicted).transpose(1, 2)  # (G, S, m, K)
         left = _left_out(residual, points, shrunk, count)
@@ -99,8 +104,8 @@ def _left_out(residual: Tensor, points: Tensor, shrunk: Tensor, count: int) -> T
     if points.shape[1] == 1:
         own = (points[:, 0].square() @ shrunk.T + 1) / count  # (G, S)
         return residual / (1 - own)[:, :, None, None]
-    blocks = torch.stack([(points * one) @ points.transpose(1, 2) for one in shrunk], dim=1)  # (G, S, m, m)
-    return torch.linalg.solve(torch.eye(points.shape[1]).to(blocks) - (blocks + 1) / count, residual)
+    own = torch.stack([(points * one) @ points.transpose(1, 2) for one in shrunk], dim=1)  # (G, S, m, m)
+    return torch.linalg.solve(torch.eye(points.shape[1]).to(own) - (own + 1) / count, residual)
 
 
 def _groups(train: LabelledFeatures, numbers: int) -> Iterator[Tensor]:
