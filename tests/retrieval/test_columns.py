@@ -21,7 +21,7 @@ from vitsmith.data.images.exif import read_exif
 from vitsmith.data.images.photo import FACTS, FileState, Photo, facts_of
 from vitsmith.data.images.read import read_image
 from vitsmith.data.sets.table_columns import columns_of_table
-from vitsmith.errors import ImageError, InputError
+from vitsmith.errors import DatasetError, ImageError, InputError
 from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.rows import rows_of
 from vitsmith.retrieval.single_file import write_single_file
@@ -232,6 +232,47 @@ def test_columns_are_given_by_position_whatever_holds_them() -> None:
     for name in ("id", "path", "embedding", "vector", "score", "copies"):
         with pytest.raises(InputError, match=f"the column '{name}' has the name of what every entry of an index has"):
             rows_of({name: [1]}, 1)
+
+
+def test_codes_stay_text_and_numbers_stay_whole(tmp_path: Path) -> None:
+    codes = {"a": "1e5", "b": "12E3", "c": "+49123", "d": "00123", "e": "1234567890123456789", "f": "1e+999"}
+    numbers = {"g": ("123456789012345678", 123456789012345678), "h": ("1e-05", 1e-5), "i": ("-.5", -0.5),
+               "j": ("1.5e3", 1500.0), "k": ("-12", -12), "l": ("2e+20", 2e20)}  # fmt: skip
+    written = [*codes.values(), *(text for text, _ in numbers.values())]
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,{','.join([*codes, *numbers])}\n0.png,{','.join(written)}\n1.png,{'7,' * 11}7\n")
+    found = columns_of_table(table, ["all"], [str(tmp_path / "0.png"), str(tmp_path / "1.png")])
+    assert {name: found[name] for name in codes} == {name: [text, "7"] for name, text in codes.items()}
+    assert {name: found[name] for name in numbers} == {name: [value, 7] for name, (_, value) in numbers.items()}
+    table.write_text("image,label,n\n0.png,cat,1\n1.png,dog,2\n0.png,dog,1\n")
+    assert columns_of_table(table, ["n"], [str(tmp_path / "0.png")]) == {"n": [1]}
+    with pytest.raises(DatasetError, match=r"lists '0.png' twice, in lines 2 and 4, with different values of 'label'"):
+        columns_of_table(table, ["label"], [str(tmp_path / "0.png")])
+
+
+def test_single_files_round_no_number(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {
+        "big": [2**70, 1, None], "long": [2**53 + 1, 2, None], "flag": [True, False, None], "mixed": [2**60, 0.5, None],
+        "both": [True, 3, None], "short": [2, 3, None],
+    }  # fmt: skip
+    with IndexWriter(tmp_path / "index", SPACE) as writer:
+        for number, vector in enumerate(unit(3)):
+            writer.add((f"{number}.jpg", vector), None, {name: values[number] for name, values in columns.items()})
+        index = writer.finish()
+    write_single_file(index, tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as found:
+        assert found["column.big"].tolist() == [str(2**70), "1", ""]
+        assert found["column.long"].tolist() == [str(2**53 + 1), "2", ""]
+        assert found["column.mixed"].tolist() == [str(2**60), "0.5", ""]
+        np.testing.assert_array_equal(found["column.short"], [2, 3, np.nan])
+    pq = pytest.importorskip("pyarrow.parquet")
+    write_single_file(index, tmp_path / "all.parquet")
+    table = pq.read_table(tmp_path / "all.parquet").to_pydict()
+    assert {name: table[name] for name in ("long", "flag", "short")} == {
+        name: columns[name] for name in ("long", "flag", "short")
+    }
+    assert table["big"] == [str(2**70), "1", None] and table["mixed"] == [str(2**60), "0.5", None]
+    assert table["both"] == ["True", "3", None]
 
 
 TABLE = """path,label,camera,rating,code,note

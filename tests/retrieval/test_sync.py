@@ -28,8 +28,9 @@ from tests.command_line import call
 from tests.retrieval.indexes import SPACE, WIDTH
 from tests.tiny import pictures, tiny_lit
 from vitsmith.data.images.sources import read_bytes
-from vitsmith.errors import ImageError, InputError
+from vitsmith.errors import ImageError, InputError, OutputError
 from vitsmith.retrieval.build import build_index
+from vitsmith.retrieval.folder import check_only_index, remove_index
 from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search
 from vitsmith.retrieval.sync.parts import TOGETHER
@@ -376,6 +377,47 @@ def test_a_root_that_moved_is_recognised(photos: Path, tmp_path: Path, monkeypat
     Path(tmp_path, "new/photos/more.jpg").write_bytes(b"more")
     index, _ = sync(listed(str(tmp_path / "new" / "photos")), out=str(tmp_path / "new" / "index"))
     assert len(index) == 8  # `check` has found its file
+
+
+def test_what_was_refused_at_once_leaves_no_folder(photos: Path) -> None:
+    with pytest.raises(InputError, match="some of these images are not files"):
+        sync([b"bytes"])  # type: ignore[list-item]
+    assert not Path("index").exists()
+
+
+def test_old_files_that_cannot_be_removed_are_told_and_the_new_index_is_there(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync()
+    Path("photos/0.jpg").unlink()
+    real = Path.unlink
+
+    def broken(path: Path, **how: Any) -> None:
+        if path.name.startswith("part-"):
+            raise OSError(5, "Input/output error")
+        real(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", broken)
+        with (
+            pytest.warns(UserWarning, match=r"part-.* cannot be removed \(Input/output error\): the next run"),
+            IndexWriter(Path("index"), SPACE, sync=True, part_rows=3) as writer,
+        ):
+            sync_index(Reading(), listed(), writer, Following())  # type: ignore[arg-type]
+    assert "photos/0.jpg" not in open_index("index").ids(range(6))
+    sync()  # `check` finds no other files
+
+
+def test_removing_an_index_leaves_what_is_not_of_it(photos: Path) -> None:
+    sync()
+    check_only_index(Path("index"))
+    Path("index/notes").mkdir()
+    Path("index/notes/mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"index also holds 'notes', which is not of the index: move it elsewhere"):
+        check_only_index(Path("index"))
+    remove_index(Path("index"))
+    assert [path.name for path in Path("index").iterdir() if path.name != ".lock"] == ["notes"]
+    assert Path("index/notes/mine.txt").read_text() == "mine"
 
 
 # --- old or new, never else -------------------------------------------------------------------------------------------

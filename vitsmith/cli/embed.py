@@ -212,11 +212,13 @@ def _place(out: Path, force: bool) -> Path:
 def _remove_earlier(out: Path) -> None:
     """Removes what embed wrote to `out` before; a file only once the new one takes its place."""
     from vitsmith.retrieval.description import is_index
-    from vitsmith.retrieval.folder import remove_index
+    from vitsmith.retrieval.folder import check_only_index, remove_index
 
-    for folder in (out, out.with_name(out.name + ".partial")):
-        if is_index(folder):
-            remove_index(folder)
+    folders = [folder for folder in (out, out.with_name(out.name + ".partial")) if is_index(folder)]
+    for folder in folders:
+        check_only_index(folder)
+    for folder in folders:
+        remove_index(folder)
 
 
 def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from vitsmith.errors import InputError, OutputError
+from vitsmith.files.atomic import remove_empty
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError, Lock
 from vitsmith.retrieval.description import (
     DESCRIPTION,
+    SYNC,
     Description,
     Space,
     check_same_model,
@@ -23,6 +26,11 @@ from vitsmith.retrieval.index import Index, check_parts, open_index
 from vitsmith.retrieval.part_files import hash_names
 
 LOCK = ".lock"
+_FILES = re.compile(
+    r"part-\d{6,}\.(npy|ids\.jsonl|failed\.jsonl|seen\.jsonl|columns\.json|copies\.jsonl)|approximate\.(faiss|json)"
+    rf"|{re.escape(SYNC)}|{re.escape(DESCRIPTION)}|{re.escape(LOCK)}|\..*\.partial"
+)
+"""The names of what an index consists of."""
 
 
 def current_folder() -> str:
@@ -50,14 +58,26 @@ def inputs_done(folder: Path, description: Description, names: Sequence[str]) ->
 
 
 def remove_index(folder: Path) -> None:
-    """Remove an index, index.json last, as it names the other files. Raises OutputError while it is being written."""
+    """Remove an index, index.json last, as it names the other files. Other things in the folder stay.
+
+    Raises InputError while it is being written.
+    """
     locked(folder).release()
     with explained(folder):
         for path in folder.iterdir():
-            if path.name != DESCRIPTION:
+            if path.name != DESCRIPTION and _FILES.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         (folder / DESCRIPTION).unlink(missing_ok=True)
-        folder.rmdir()
+    remove_empty(folder)
+
+
+def check_only_index(folder: Path) -> None:
+    """Raise OutputError for an index whose folder also holds other things, where a new one cannot take its place."""
+    foreign = sorted(
+        one.name for one in folder.iterdir() if not one.name.startswith(".") and not _FILES.fullmatch(one.name)
+    )
+    if foreign:
+        raise OutputError(f"{folder} also holds {foreign[0]!r}, which is not of the index: move it elsewhere first")
 
 
 def continued(folder: Path, space: Space) -> Description:

@@ -33,7 +33,7 @@ def write_single_file(index: Index, path: Path) -> None:
     Each says which model made it: `model`, its name; `identity`, its identity; and `what` of an image it holds. They
     are arrays of no axis in `.npz`, fields of the `.json` file beside an `.npy`, and metadata of `.parquet`, as
     `vitsmith.model`. The columns of the index are columns of `.parquet`, and in `.npz` arrays `column.NAME` (N,):
-    float64, where NaN is what is not known, or text, where '' is.
+    float64, where NaN is what is not known, or text, where '' is, also of numbers that float64 would round.
 
     Raises InputError for other suffixes and damaged parts, MissingPackageError without pyarrow.
     """
@@ -134,18 +134,26 @@ def _column_array(values: list[Any]) -> Array:
 
 
 def _is_numbers(values: list[Any]) -> bool:
-    return all(value is None or isinstance(value, int | float) for value in values)
+    """Whether float64 holds all values as they are."""
+    return all(value is None or isinstance(value, float) or _is_whole(value, 53) for value in values)
+
+
+def _is_whole(value: Any, bits: int) -> bool:
+    return isinstance(value, int) and abs(value) < 1 << bits
 
 
 def _arrow_types(pa: Any, index: Index) -> dict[str, Any]:
-    """Column -> its type: text, whole numbers or other numbers."""
+    """Column -> its type: true or false, whole numbers, other numbers, or text, also where numbers would be rounded."""
     types = {}
     for name in index.column_names:
         values = [value for value in index.column(name) if value is not None]
-        if not _is_numbers(values):
-            types[name] = pa.string()
+        flags = sum(isinstance(value, bool) for value in values)
+        if values and flags == len(values):
+            types[name] = pa.bool_()
+        elif values and not flags and all(_is_whole(value, 63) for value in values):
+            types[name] = pa.int64()
         else:
-            types[name] = pa.int64() if values and all(isinstance(value, int) for value in values) else pa.float64()
+            types[name] = pa.float64() if _is_numbers(values) and not flags else pa.string()
     return types
 
 

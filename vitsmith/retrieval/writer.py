@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,6 +78,7 @@ class IndexWriter:
         self.folder = folder
         self._file = SYNC if sync else DESCRIPTION
         self._discarded = False
+        self._is_new = not is_index(folder)
         self.part_rows = min(part_rows, max(1, PART_NUMBERS // space.numbers))
         self._part_seconds = part_seconds
         check_folder(folder)
@@ -115,6 +117,8 @@ class IndexWriter:
         try:
             if not isinstance(error, InputError):  # a full disk, or vectors that were refused: do not try again
                 self.commit()
+            elif self._is_new and not self.description.parts:  # refused before anything was done
+                self.discard()
             elif self._file == SYNC and not self._discarded:  # what was written in vain must not fill the disk
                 with suppress(OSError):
                     self._clean()
@@ -252,13 +256,21 @@ class IndexWriter:
     def _clean(self) -> None:
         """Remove what a killed process left: half-written files, and complete ones that index.json does not name."""
         known = {name for part in (*self.begun.parts, *self.description.parts) for name in part.files}
-        if self.description is self.begun:
-            (self.folder / SYNC).unlink(missing_ok=True)
+        left = [self.folder / SYNC] if self.description is self.begun else []
         for path in self.folder.iterdir():
             half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
             if half_written or (path.name.startswith("part-") and path.name not in known):
-                with suppress(PermissionError):  # Windows does not remove what another process reads: next time
-                    path.unlink(missing_ok=True)
+                left.append(path)
+        for path in left:
+            try:
+                path.unlink(missing_ok=True)
+            except PermissionError:  # Windows does not remove what another process reads: next time
+                pass
+            except OSError as error:
+                warnings.warn(
+                    f"{path} is not of the index any more and cannot be removed ({error.strerror}): the next run of "
+                    "the command tries again", stacklevel=3,
+                )  # fmt: skip
 
 
 def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:

@@ -15,8 +15,10 @@ from vitsmith.data.sets.table import TABLE_SUFFIXES, image_column_of, table_line
 from vitsmith.errors import DatasetError, UnknownNameError
 
 ALL = "all"
-_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?|[+-]?\.\d+")
-"""Numbers as people write them; '007' is a name."""
+_NUMBER = re.compile(
+    r"-?(0|[1-9]\d{0,17})(\.\d*)?([eE][+-]\d+)?|-?(0|[1-9]\d{0,17})\.\d*[eE]\d+|-?\.\d+([eE][+-]?\d+)?", re.ASCII
+)
+"""Numbers as programs write them. '007', '+49123', '1e5' and 19 digits are codes: as numbers they were others."""
 
 
 def columns_of_table(
@@ -25,8 +27,8 @@ def columns_of_table(
     """The values of the columns `wanted` of a table for the images `sources`, as `find_table` gives them.
 
     Empty cells are None. 'all' are all columns but that of the paths. A column of a .csv is of numbers when all of its
-    values are. Raises DatasetError for what is no table, and UnknownNameError for columns that it does not have, with
-    the names of those that it has.
+    values are. Raises DatasetError for what is no table and for an image with two values, and UnknownNameError for
+    columns that it does not have, with the names of those that it has.
     """
     table = Path(path)
     if table.suffix.lower() not in TABLE_SUFFIXES:
@@ -46,6 +48,13 @@ def columns_of_table(
     found: dict[str, list[Any]] = {}
     for name in chosen:
         values = _values([fields.get(name) for _, fields in lines], text=table.suffix.lower() in (".csv", ".tsv"))
+        for at, row in enumerate(rows):
+            earlier = places[os.path.join(table.parent, row.path)]  # noqa: PTH118
+            if values[earlier] != values[at]:
+                raise DatasetError(
+                    f"{table} lists {row.path!r} twice, in lines {rows[earlier].line} and {row.line}, with different "
+                    f"values of {name!r}: keep one"
+                )
         found[name] = [values[places[source]] if source in places else None for source in sources]
     return found
 
@@ -55,15 +64,12 @@ def _values(given: list[Any], *, text: bool) -> list[Any]:
     if not text:
         return [_plain(value) for value in given]
     stripped = [value.strip() if isinstance(value, str) else "" for value in given]
-    numbers = all(_NUMBER.fullmatch(value) for value in stripped if value)
+    numbers = all(_NUMBER.fullmatch(value) and math.isfinite(float(value)) for value in stripped if value)
     return [(_number(value) if numbers else value) if value else None for value in stripped]
 
 
-def _number(text: str) -> int | float | None:
-    value = float(text)
-    if not math.isfinite(value):
-        return None
-    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else value
+def _number(text: str) -> int | float:
+    return int(text) if text.removeprefix("-").isdecimal() else float(text)
 
 
 def _plain(value: Any) -> Any:
