@@ -141,6 +141,46 @@ def test_an_index_without_columns_has_its_ids(tmp_path: Path) -> None:
         matching(open_index(tmp_path / "index"), "width > 5")
 
 
+def dated(folder: Path) -> Index:
+    columns: dict[str, list[str | None]] = {
+        "day": ["2024-05-01", "2024-05-02", None],
+        "time": ["2024-05-01T10:20:30", "2024-05-01 23:00", "2023-01-01T00:00:00.5"],
+        "zoned": ["2024-05-01T10:20:30Z", None, "2024-05-01T12:20:30.5+0000"],
+        "zones": ["2024-05-01T10:20:30+02:00", "2024-05-01T09:20:30Z", None],
+        "some": ["2024-05-01", "unknown", None],
+        "taken": [None] * 3,
+        "width": [None] * 3,
+    }
+    with IndexWriter(folder, SPACE) as writer:
+        for number, vector in enumerate(unit(3)):
+            writer.add((f"{number}.jpg", vector), None, {name: values[number] for name, values in columns.items()})
+        return writer.finish()
+
+
+def test_dates_of_a_table_never_change_their_meaning_in_silence(tmp_path: Path) -> None:
+    index = dated(tmp_path / "index")
+    for text, expected in (
+        ("day == time", [0]), ("day > time", [1]), ("time == '2024-05-01T23:00'", [1]), ("time < '2024'", [2]),
+        ("zoned == '2024-05-01T10:20:30'", [0]), ("zoned >= '2024-05-01T12:20:30Z'", [2]), ("some == 'unknown'", [1]),
+        ("startswith(some, '2024')", [0]), ("taken > '2024' or width > 5", []), ("not taken == time", []),
+    ):  # fmt: skip
+        assert np.flatnonzero(matching(index, text)).tolist() == expected, text
+    for text, told in (
+        (
+            "some >= '2024'",
+            r"some holds dates, and 'unknown', which is none: leave such values empty .* startswith\(some",
+        ),
+        ("zones > '2024'", r"the times of zones have several zones \(\+00:00, \+02:00\)"),
+        ("zoned > '2024-05-01T10:20:30+02:00'", "the times of zoned have several zones"),
+        ("zoned > time", "the times of zoned and time have several zones"),
+        ("taken > 5", "taken holds dates: write '5' in quotes"),
+        ("width > 'x'", "width holds numbers"),
+        ("taken > 'last May'", "is not written as one"),
+    ):
+        with pytest.raises(InputError, match=told):
+            matching(index, text)
+
+
 _SIGNS = {
     "==": operator.eq,
     "!=": operator.ne,
