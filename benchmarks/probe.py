@@ -40,6 +40,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from vitsmith.gate.paired import Paired
 from vitsmith.machine import describe_machine
 from vitsmith.probing.classifiers.folds import make_folds
 from vitsmith.probing.classifiers.labelled import LabelledFeatures
@@ -48,7 +49,7 @@ from vitsmith.probing.classifiers.logistic import fit_logistic
 from vitsmith.probing.classifiers.neighbours import NEIGHBOURS, TEMPERATURE, fit_neighbours
 from vitsmith.probing.classifiers.prototypes import score_few_shot
 from vitsmith.probing.classifiers.ridge import STRENGTHS, fit_ridge
-from vitsmith.probing.classifiers.scores import MethodScore, difference, score_answers, score_probe
+from vitsmith.probing.classifiers.scores import MethodScore, score_answers, score_probe
 
 CLOUDS = 3  # of each class
 SHARED = 0.03  # of the axes, in which classes differ most
@@ -181,7 +182,7 @@ def describe(rounds: Rounds, size: Size, options: argparse.Namespace) -> str:
     ]
     for method in ("k-NN", "ridge", "logistic"):
         own, peer = scores[method, "vitsmith"], scores[method, "scikit-learn"]
-        paired = difference(peer, own)
+        paired = Paired.of(peer.right, own.right)
         low, high = paired.interval
         cells = [
             method,

@@ -113,6 +113,21 @@ def test_it_is_exported_as_any_classifier(tmp_path: Path) -> None:
     np.testing.assert_allclose(part.run_torch(part.inputs), made.run_torch(rounded), rtol=1e-3, atol=1e-4)
 
 
+def test_it_is_checked_on_images_of_a_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "vitsmith.zeroshot.classifier.classifier_bundle",
+        lambda bundle, head, images: seen.extend(int(one[0, 0, 0]) for one in images),
+    )
+    photos = [np.full((4, 4, 3), at, np.uint8) for at in range(190)]
+    classifier = ZeroShotClassifier(tiny_lit(), LABELS, templates=TEMPLATES)
+    classifier.to_bundle(photos)
+    assert len(seen) == 64 and (seen[0], seen[-1]) == (0, 189) and set(np.diff(seen)) == {3}
+    seen.clear()
+    classifier.to_bundle(iter(photos))
+    assert seen == list(range(64))
+
+
 def test_where_it_comes_from_is_told(tmp_path: Path) -> None:
     source = save(tiny_lit().with_provenance(license="MIT", origin="hf:some/towers"), tmp_path / "lit")
     assert source is not None

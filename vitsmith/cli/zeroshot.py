@@ -180,11 +180,11 @@ def _write_classifier(
     """Writes the bundle of `--out`, if its answers are those of the classifier on images or sample photographs."""
     from vitsmith.runs.place import place_of
     from vitsmith.weights.bundle.folder import write_bundle
-    from vitsmith.zeroshot.classifier import MOST_IMAGES
+    from vitsmith.zeroshot.classifier import spread
     from vitsmith.zeroshot.head import is_earlier
 
     with place_of("zeroshot", "", out, force=force, is_earlier=is_earlier) as place:
-        made = classifier.to_bundle(read_images(sources[:MOST_IMAGES], share))
+        made = classifier.to_bundle(read_images(spread(sources), share))
         write_bundle(made, place)
     verdict = made.verdict
     assert verdict is not None

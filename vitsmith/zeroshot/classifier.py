@@ -149,10 +149,10 @@ class ZeroShotClassifier:
         """The same classifier as a bundle like any other, without text tower and vocabulary: `vitsmith.save` writes it.
 
         Its head has the class embeddings times the temperature, and the bias if any, so its logits are those of
-        `logits`. That is checked on at most `MOST_IMAGES` of `images`, by default on sample photographs; `verdict` has
-        what was found. Raises GateError if the answers differ, ImageError for an image that cannot be read, and
-        InputError for scores that are cosines, for arithmetic other than float32, and for a program without its
-        weights.
+        `logits`. That is checked on at most `MOST_IMAGES` of `images`, which are spread evenly over a list and are the
+        first of anything else; by default on sample photographs. `verdict` has what was found. Raises GateError if the
+        answers differ, ImageError for an image that cannot be read, and InputError for scores that are cosines, for
+        arithmetic other than float32, and for a program without its weights.
         """
         if self.score_meaning == "cosine":
             raise InputError(
@@ -165,7 +165,9 @@ class ZeroShotClassifier:
                 "`precision` out, and export the bundle in that precision"
             )
         head = TextHead(self.words, self.templates, self.embeddings, self.similarity, self.head, self._run)
-        seen = [read_image(one) for one in islice(several(images), MOST_IMAGES)]
+        given = several(images)
+        some = spread(given) if isinstance(given, Sequence) else islice(given, MOST_IMAGES)
+        seen = [read_image(one) for one in some]
         return classifier_bundle(self.encoder.bundle, head, seen)
 
     def _run(self, tensors: Array) -> Array:
@@ -184,6 +186,12 @@ class ZeroShotClassifier:
 
     def _score(self, cosines: Array) -> Array:
         return cosines if self.score_meaning == "cosine" else scores_from_logits(self._logits(cosines), self.head)
+
+
+def spread(images: Sequence[ImageSource]) -> list[ImageSource]:
+    """At most `MOST_IMAGES`, evenly over all: the first of a sorted folder would be of one class."""
+    places = np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).round().astype(int)
+    return [images[place] for place in places.tolist()]
 
 
 def _chosen(templates: str | Iterable[str] | None, bundle: Bundle, words: Words) -> tuple[str, ...]:

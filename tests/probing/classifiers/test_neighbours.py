@@ -49,6 +49,29 @@ def test_k_is_chosen_by_leaving_each_out(grouped: bool, monkeypatch: pytest.Monk
     assert f"{found.choice}" == f"k {found.count}" and torch.equal(train.features, before)
 
 
+def test_of_many_images_k_is_chosen_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_AT_ONCE", 37 * 300)
+    train = clouds(300, spread=2.0)
+    every = fit_neighbours(train, counts=[1, 10])
+    monkeypatch.setattr(subject, "MOST_COMPARED", 299)
+    monkeypatch.setattr(subject, "SAMPLE", 60)
+    state = torch.get_rng_state()
+    found = fit_neighbours(train, counts=[1, 10])
+    assert torch.equal(torch.get_rng_state(), state)
+    left = subject._left_out(train).tolist()
+    assert left == sorted(set(left)) and len(left) == 60
+    features, labels, answers = train.features.numpy(), train.labels.numpy(), {1: 0, 10: 0}
+    for count in answers:
+        for one in left:
+            others = np.arange(300) != one
+            answer = theirs(count).fit(features[others], labels[others]).predict(features[one : one + 1])
+            answers[count] += int(answer[0] == labels[one])
+    assert {one.value: one.accuracy for one in found.choice.tried} == {k: right / 60 for k, right in answers.items()}
+    assert [one.images for one in found.choice.tried] == [60, 60] and [one.images for one in every.choice.tried] != [60]
+    assert "k was chosen on 60 of the 300 training images, drawn at random" in found.choice.remarks
+    assert not any("drawn" in one for one in every.choice.remarks)
+
+
 def test_equal_similarities_are_taken_in_order() -> None:
     """Identical features with different labels: the first of them, and of equal votes the lower class."""
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Scores of one method on held-out images, and the difference of two."""
+"""Scores of one method on held-out images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.probing.classifiers.clouds import clouds, labelled
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.probing.classifiers.neighbours import fit_neighbours
-from vitsmith.probing.classifiers.scores import difference, score_answers, score_probe
+from vitsmith.probing.classifiers.scores import score_answers, score_probe
 
 
 def test_a_score_is_scikit_learns() -> None:
@@ -34,14 +34,7 @@ def test_classes_without_held_out_images_are_told_apart() -> None:
     assert score.per_class == (0.5, None, 1.0, None) and score.mean_per_class == 0.75
 
 
-def test_the_difference_of_two_methods_is_paired() -> None:
+def test_answers_for_other_images_are_refused() -> None:
     held_out = labelled(np.ones((6, 1)), [0, 1, 0, 1, 0, 1], 2)
-    before = score_answers("a", torch.tensor([0, 1, 0, 1, 1, 0]), held_out)
-    after = score_answers("b", torch.tensor([0, 1, 1, 1, 0, 1]), held_out)
-    paired = difference(before, after)
-    assert (paired.lost, paired.gained, paired.both) == (1, 2, 3)
-    other = score_answers("c", torch.tensor([0] * 6), labelled(np.ones((6, 1)), [0, 1, 0, 1, 0, 0], 2))
-    with pytest.raises(InputError, match="a and c were scored on different images"):
-        difference(before, other)
     with pytest.raises(InputError, match=r"gave answers \(2,\) for 6 images"):
         score_answers("d", torch.tensor([0, 1]), held_out)

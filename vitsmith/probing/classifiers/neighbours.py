@@ -20,6 +20,9 @@ NEIGHBOURS = (1, 5, 10, 20, 50)
 """Numbers of neighbours that are tried."""
 TEMPERATURE = 0.07
 """Of the neighbours' votes: a neighbour votes with exp(similarity / 0.07), as in DINO's eval_knn.py."""
+MOST_COMPARED = 50_000
+"""Up to as many training images, each of them is left out in turn; of more, `SAMPLE`, or it would take hours."""
+SAMPLE = 10_000
 _AT_ONCE = 2**24  # similarities in memory: 64 MiB
 
 
@@ -49,9 +52,11 @@ class NeighboursProbe:
 def fit_neighbours(train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOURS) -> NeighboursProbe:
     """k-NN with the k of `counts` that answers most training images correctly from the others: leave-one-out.
 
-    Neighbours in the image's own group do not vote for it. Images of a class that has no other image outside the group
-    are not counted. Among equally good ones the largest k is taken; one k alone is taken as it is. A k larger than the
-    number of other images means all of them. Among equally similar images those that come first in `train` are taken.
+    Of more than 50,000 training images 10,000 are left out, always the same ones; the choice says so. The neighbours
+    are all the others. Neighbours in the image's own group do not vote for it. Images of a class that has no other
+    image outside the group are not counted. Among equally good ones the largest k is taken; one k alone is taken as it
+    is. A k larger than the number of other images means all of them. Among equally similar images those that come first
+    in `train` are taken.
 
     Raises InputError for fewer than 3 images, for one class, and for a k below 1.
     """
@@ -67,9 +72,12 @@ def fit_neighbours(train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOUR
         chosen, remarks = 1, (UNCHOSEN.format(what="k", value=1),)
     else:
         usable = sorted({min(count, len(train) - 1) for count in counts})
-        tried = _leave_one_out(train, features, usable)
+        left = _left_out(train)
+        tried = _leave_one_out(train, features, left, usable)
         best = max(tried, key=lambda one: (one.accuracy or 0.0, one.value))
         chosen, remarks = int(best.value), _remarks(int(best.value), usable)
+        if len(left) == SAMPLE < len(train):
+            remarks += (f"k was chosen on {SAMPLE:,} of the {len(train):,} training images, drawn at random",)
     choice = Choice("k", chosen, tried, remarks)
     return NeighboursProbe(features, train.labels, train.classes, min(chosen, len(train)), choice)
 
@@ -80,21 +88,28 @@ def _remarks(chosen: int, usable: list[int]) -> tuple[str, ...]:
     return ()
 
 
-def _leave_one_out(train: LabelledFeatures, features: Tensor, counts: list[int]) -> tuple[Tried, ...]:
-    """The accuracy of each of `counts`, ascending, from one product of all features (N, D) of length 1."""
-    counted = has_company(train)
+def _left_out(train: LabelledFeatures) -> Tensor:
+    """(n,) the images that k is chosen on, ascending: those that can be left out, or a sample of them."""
+    able = has_company(train).nonzero()[:, 0]
+    if len(train) <= MOST_COMPARED or len(able) <= SAMPLE:
+        return able
+    drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(0))[:SAMPLE]
+    return able[drawn.sort().values.to(able.device)]
+
+
+def _leave_one_out(train: LabelledFeatures, features: Tensor, left: Tensor, counts: list[int]) -> tuple[Tried, ...]:
+    """The accuracy of each of `counts`, ascending, on the images `left` (n,), by all features (N, D) of length 1."""
     right = [0] * len(counts)
-    for rows in blocks(len(features), max(1, _AT_ONCE // len(features))):
+    for rows in torch.split(left, max(1, _AT_ONCE // len(features))):
         similarity = features[rows] @ features.T
         if train.groups is None:
-            similarity.diagonal(offset=rows.start).fill_(-torch.inf)
+            similarity.scatter_(1, rows[:, None], -torch.inf)
         else:
             similarity.masked_fill_(train.groups[rows, None] == train.groups, -torch.inf)
         answers = _votes(*_nearest(similarity, counts[-1]), train.labels, train.classes, counts)
         for at, answer in enumerate(answers):
-            right[at] += int(((answer == train.labels[rows]) & counted[rows]).sum())
-    images = int(counted.sum())
-    return tuple(Tried(count, hits / images, images=images) for count, hits in zip(counts, right, strict=True))
+            right[at] += int((answer == train.labels[rows]).sum())
+    return tuple(Tried(count, hits / len(left), images=len(left)) for count, hits in zip(counts, right, strict=True))
 
 
 def _nearest(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:

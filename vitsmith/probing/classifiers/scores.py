@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
-from vitsmith.gate.paired import Paired
 from vitsmith.probing.classifiers.choice import FittedProbe
 from vitsmith.probing.classifiers.labelled import LabelledFeatures
 
@@ -96,12 +95,3 @@ def score_answers(
         raise InputError(f"{method} gave answers {tuple(predicted.shape)} for {len(held_out):,} images")
     answers, labels = predicted.cpu().numpy().astype(np.int64), held_out.labels.cpu().numpy()
     return MethodScore(method, setting, answers, labels, held_out.classes, remarks)
-
-
-def difference(reference: MethodScore, candidate: MethodScore) -> Paired:
-    """What `candidate` loses or gains against `reference` on the same images. Raises InputError for other images."""
-    if not np.array_equal(reference.labels, candidate.labels):
-        raise InputError(
-            f"{reference.method} and {candidate.method} were scored on different images: score both on the same"
-        )
-    return Paired.of(reference.right, candidate.right)
