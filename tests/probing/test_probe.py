@@ -264,3 +264,16 @@ def test_the_command_line_says_what_python_says(place: Path, capsys: pytest.Capt
         assert code == 2 and told in err
     code, out, _ = call(capsys, "predict", "here", "pets/cat/0.png", "--json")
     assert code == 0 and json.loads(out)["predictions"][0]["label"] in COLOURS
+
+
+def test_an_interruption_before_the_page_says_that_the_run_is_there(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vitsmith.report.probe.write_report", interrupt)
+    for option, run in ((("--out", "there"), Path("there")), ((), Path("runs/probe/pets-tok"))):
+        code, out, err = call(capsys, "probe", "pets", "--model", "tok", "--shots", "1", *option)
+        assert (code, out) == (2, "") and f"interrupted; {run} is written and complete" in err, err
+        assert (run / "probe.json").is_file() and (run / "model/bundle.json").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -363,10 +364,12 @@ def test_the_images_of_an_index_are_classified_by_their_vectors(folder: Path, ca
     _, out, _ = call(capsys, *asked, "--index", "of-lit", "--where", "id in ['photos/03.png', 'photos/05.png']")
     assert documents(out) == [of_index[3], of_index[5]]
     index = vs.open_index("of-lit")
-    assert [one.source for one in index.classify(classifier, where="id < 'photos/02'")] == [
-        "photos/00.png",
-        "photos/01.png",
-    ]
+    firsts = ["photos/00.png", "photos/01.png"]
+    assert [one.source for one in index.classify(classifier, where="id < 'photos/02'")] == firsts
+    with contextlib.chdir("photos"):
+        index = vs.open_index("../of-lit")
+        sources = [one.source for one in index.classify(classifier, where="id < 'photos/02'")]
+    assert sources == [str(Path(one).absolute()) for one in firsts], "names open from the present folder"
 
 
 @pytest.mark.parametrize(

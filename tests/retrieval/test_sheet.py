@@ -90,7 +90,7 @@ def test_the_page_loads_nothing_and_names_cannot_change_it(tmp_path: Path) -> No
         *("span", "em"),
     }
     assert "\\x1b[2J\\xff\\u202e" in page.words["h2"][0] and "\x1b" not in page.words["html"][0]
-    assert "default-src 'none'" in str(page.all("meta")[1]["content"])
+    assert "default-src 'none'" in str(page.all("meta")[2]["content"])
 
 
 def test_what_cannot_be_read_has_its_place_with_the_reason(tmp_path: Path) -> None:

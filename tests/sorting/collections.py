@@ -37,6 +37,8 @@ def index_of(
         {"kind": kind, "identity": identity * 32, "model": f"model-{identity}", "width": vectors.shape[1]}
     )
     with IndexWriter(folder, space) as writer:
+        if kind == "images":
+            writer.set_root(names, 0)
         for name, vector in zip(names, vectors, strict=True):
             writer.add((name, vector), look_at(name) if kind == "images" else None)
         return writer.finish()

@@ -175,7 +175,7 @@ def test_groups_get_the_label_that_fits(lit: vs.Encoder, tmp_path: Path) -> None
         vs.cluster(index, labels=["cat", "dog"])
     write_table(tmp_path / "groups.csv", found)
     rows = list(csv.reader((tmp_path / "groups.csv").read_text().splitlines()))
-    assert rows[0] == ["image", "group", "name", "score"] and len(rows) == 33
+    assert rows[0] == ["image", "group", "name", "score", "path"] and len(rows) == 33
     assert [row[1:3] for row in rows[1:]] == [["1", "cat"]] * 20 + [["2", "dog"]] * 12
     with pytest.raises(InputError, match="exists: choose another --out, or replace it with --force"):
         check_table(tmp_path / "groups.csv")

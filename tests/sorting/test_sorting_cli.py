@@ -97,7 +97,41 @@ def test_groups_are_printed_and_written(folder: Path, capsys: Any) -> None:
     code, out, _ = call(capsys, *arguments[:4], "--json", "--no-names")
     found = json.loads(out)
     assert [(group["group"], group["size"], group["name"]) for group in found["groups"]] == [(1, 6, None), (2, 6, None)]
-    assert found["not_grouped"] == names[12:] and found["components"] == 8
+    assert [one["name"] for one in found["not_grouped"]] == names[12:] and found["components"] == 8
+
+
+def test_names_open_from_the_folder_that_one_is_in(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"photos/{at}.png" for at in range(7)]
+    index_of(folder / "index", names, towards(0, 1, 2, 3, 4, 150, 200))
+    (folder / "elsewhere/photos").mkdir(parents=True)
+    shutil.copy2("photos/6.png", "elsewhere/photos/0.png")  # another file of the same name
+    wanted = [str(folder / name) for name in names]
+    here = call(capsys, "duplicates", "index", "--json")[1]
+    monkeypatch.chdir(folder / "elsewhere")
+    there = call(capsys, "duplicates", folder / "index", "--json")[1]
+    for out, shown in ((here, names), (there, wanted)):
+        members = json.loads(out)["groups"][0]["members"]
+        assert sorted(one["name"] for one in members) == shown[:5]
+        assert sorted(one["path"] for one in members) == wanted[:5]
+    asked = ("cluster", folder / "index", "--min-size", "3", "--no-names", "--out", "c.csv", "--json")
+    found = json.loads(call(capsys, *asked)[1])
+    every = [one for group in found["groups"] for one in group["members"]] + found["not_grouped"]
+    assert sorted((one["name"], one["path"]) for one in every) == [(path, path) for path in wanted]
+    rows = list(csv.DictReader(Path("c.csv").read_text().splitlines()))
+    assert sorted(row["path"] for row in rows) == sorted(row["image"] for row in rows) == wanted
+
+
+def test_only_a_sheet_is_replaced_by_a_sheet_and_before_any_work(folder: Path, capsys: Any) -> None:
+    (folder / "mine.html").write_text("<html><p>my page</p></html>")
+    (folder / "file").touch()
+    for place, told in (
+        ("mine.html", "mine.html exists, and is no sheet that vitsmith wrote: choose another name, or remove it"),
+        ("file/sheet.html", "cannot write file/sheet.html"),
+    ):
+        for verb in ("duplicates", "cluster"):
+            code, out, err = call(capsys, verb, "photos", "--model", "nowhere", "--sheet", place)
+            assert (code, out) == (2, "") and told in err, err
+    assert (folder / "mine.html").read_text() == "<html><p>my page</p></html>"
 
 
 def test_what_cannot_be_a_place_is_told(folder: Path, capsys: Any) -> None:

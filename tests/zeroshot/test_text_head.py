@@ -197,6 +197,24 @@ def test_on_the_command_line(tmp_path: Path, capsys: Any) -> None:
         assert code == 2 and wrong in said, said
 
 
+def test_an_interruption_after_the_classifier_is_written_says_that_it_is_there(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    save(clip(), tmp_path / "clip")
+    asked = ("zeroshot", tmp_path / "clip", "--labels", "cat, dog", "--out", tmp_path / "made")
+    with monkeypatch.context() as patch:
+        patch.setattr("vitsmith.cli.zeroshot.print_facts", interrupt)
+        code, out, err = call(capsys, *asked)
+    assert (code, out) == (2, "") and f"interrupted; {tmp_path / 'made'} is written and complete" in err
+    load(tmp_path / "made")
+    monkeypatch.setattr("vitsmith.zeroshot.classifier.ZeroShotClassifier.to_bundle", interrupt)
+    code, _, err = call(capsys, *asked, "--force")
+    assert code == 2 and "nothing half-written was left" in err, "what was there before is not this command's"
+
+
 # --- the part of the model -------------------------------------------------------------------------------------------
 
 UNIT = change(VIT, unit={"width": 20, "bias": False})

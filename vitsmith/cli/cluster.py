@@ -21,6 +21,7 @@ from vitsmith.cli.arguments.options import (
 from vitsmith.cli.arguments.places import (
     PlacesArgument,
     PlacesModelOption,
+    absolute,
     opener_of,
     places_of,
     show_sheet,
@@ -104,7 +105,10 @@ def cluster(
 def _plain(found: Clusters) -> dict[str, Any]:
     return {
         "groups": [_group(number, group) for number, group in enumerate(found.groups, 1)],
-        "not_grouped": list(found.not_grouped),
+        "not_grouped": [
+            {"name": name, "path": absolute(path)}
+            for name, path in zip(found.not_grouped, found.not_grouped_paths, strict=True)
+        ],
         "kind": found.kind,
         "count": found.count,
         "model": found.model,
@@ -121,7 +125,8 @@ def _group(number: int, group: Cluster) -> dict[str, Any]:
         "name": group.name or None,
         "share": round(group.share, 4) if group.name else None,
         "members": [
-            {"name": name, "score": round(score, 6)} for name, score in zip(group.members, group.scores, strict=True)
+            {"name": name, "path": absolute(path), "score": round(score, 6)}
+            for name, path, score in zip(group.members, group.paths, group.scores, strict=True)
         ],
     }
 

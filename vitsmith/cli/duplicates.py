@@ -21,6 +21,7 @@ from vitsmith.cli.arguments.options import (
 from vitsmith.cli.arguments.places import (
     PlacesArgument,
     PlacesModelOption,
+    absolute,
     opener_of,
     places_of,
     show_sheet,
@@ -99,6 +100,7 @@ def _member(one: Duplicate) -> dict[str, Any]:
     width, height = one.pixels
     return {
         "name": one.name,
+        "path": absolute(one.path),
         "score": round(one.score, 6),
         "exact": one.exact,
         "bytes": one.size,

@@ -24,6 +24,7 @@ from vitsmith.cli.verbs import Verbs
 from vitsmith.errors import Interrupted, OutputError, VitsmithError, missing_package
 from vitsmith.escapes import shortened, visible
 from vitsmith.files.failures import why_unusable
+from vitsmith.runs.written import forget_written, written
 
 LONGEST = 2_000
 """Columns of a message: a very long value of an option is not repeated in full."""
@@ -45,6 +46,7 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits. Every known failure is one line on standard error."""
     prepare()
+    forget_written()
     join_words(os.environ)
     interrupts = Interrupts()
     interrupts.watch()
@@ -91,6 +93,13 @@ def _carry_out(arguments: list[str] | None, interrupts: Interrupts) -> int:
 
 
 def _interrupted() -> int:
+    if places := written():
+        told = ", ".join(map(str, places))
+        return fail(
+            f"interrupted; {told} is written and complete, but what comes after may be missing, as a page or what is "
+            "printed: to make it again, write to another place or add --force",
+            2,
+        )
     return fail("interrupted; nothing half-written was left, run the command again to start over", 2)
 
 

@@ -24,7 +24,8 @@ from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, name_source
 from vitsmith.errors import ImageError, InputError, OutputError
 from vitsmith.escapes import visible
-from vitsmith.files.atomic import replacing
+from vitsmith.files.atomic import check_writable, replacing
+from vitsmith.files.failures import explained
 from vitsmith.machine import available_cores
 
 SIDE = 200
@@ -56,12 +57,18 @@ class CardGroup:
 
 
 def check_sheet(path: str | os.PathLike[str]) -> Path:
-    """`path`, where a sheet can be written. Raises InputError: nothing but a page is replaced."""
+    """`path`, where a sheet can be written: call it before any work. Nothing but an earlier sheet is replaced.
+
+    Raises InputError for a name that is not a page's, OutputError where another file is there or none can be written.
+    """
     place = checked_path(path, "a sheet")
     if place.is_dir():
         raise OutputError(f"{place} is a folder: give a file for the sheet, as {place / 'sheet.html'}")
     if place.suffix.lower() not in SUFFIXES:
         raise InputError(f"{place} is no name for a page: give a file that ends in .html")
+    check_writable(place)
+    if place.exists() and not _is_sheet(place):
+        raise OutputError(f"{place} exists, and is no sheet that vitsmith wrote: choose another name, or remove it")
     return place
 
 
@@ -98,6 +105,13 @@ def write_sheet(
         finally:
             pool.shutdown(cancel_futures=True)
     return left_out
+
+
+def _is_sheet(place: Path) -> bool:
+    """Whether a file is a sheet, which may be replaced, or empty."""
+    with explained(place), place.open("rb") as file:
+        start = file.read(len(_HEAD))
+    return not start or _MARK in start
 
 
 def _first(groups: Sequence[CardGroup], most: int) -> tuple[list[CardGroup], int]:
@@ -175,10 +189,13 @@ def _opening(title: str, note: str) -> str:
     return f"{_HEAD}<title>{_text(title)}</title>\n{_STYLE}</head>\n<body>\n<main>\n<h1>{_text(title)}</h1>\n{shown}"
 
 
-_HEAD = """<!DOCTYPE html>
+_MARK = b'<meta name="generator" content="vitsmith contact sheet">'
+"""By this a sheet is known as one."""
+_HEAD = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{_MARK.decode()}
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">

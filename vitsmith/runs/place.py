@@ -18,6 +18,7 @@ from vitsmith.errors import OutputError
 from vitsmith.files.atomic import check_not_around, check_writable, claimed, new_folder, remove_empty
 from vitsmith.files.failures import explained
 from vitsmith.runs.folder import LOCK, holds_anything, is_run_of, locked
+from vitsmith.runs.written import noting_written
 from vitsmith.weights.unfinished_run import unfinished_run
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -95,11 +96,13 @@ def place_of(
     if out is not None:
         with claimed(out):
             check_place(verb, out, force=force, is_earlier=is_earlier)
-            yield out
+            with noting_written(out):
+                yield out
         return
     folder = new_folder(default_place(verb, name))
     try:
-        yield folder
+        with noting_written(folder):
+            yield folder
     finally:
         remove_empty(folder, above=2)
 

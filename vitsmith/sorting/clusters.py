@@ -62,6 +62,8 @@ class Clusters:
     """The largest first."""
     not_grouped: tuple[str, ...]
     """Names of those that lie in no group, in the order of the places."""
+    not_grouped_paths: tuple[str, ...]
+    """Where their files are; empty texts for texts."""
     kind: str
     """'images' or 'texts'."""
     model: str
@@ -144,6 +146,7 @@ def find_clusters(
     return Clusters(
         groups=tuple(groups),
         not_grouped=tuple(collection.items[at].name for at in alone),
+        not_grouped_paths=tuple(collection.items[at].path for at in alone),
         kind=collection.kind,
         model=collection.model,
         components=reduced.shape[1],

@@ -31,7 +31,7 @@ class Duplicate:
     """A member of a group."""
 
     name: str
-    """The path as it was given, or the text itself."""
+    """A path that opens it from the present folder, as it was given where that does; or the text itself."""
     score: float
     """The cosine with the first of its group: 1 for the first itself, and for exact copies."""
     exact: bool

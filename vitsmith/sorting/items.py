@@ -15,6 +15,7 @@ from vitsmith.errors import InputError
 from vitsmith.retrieval.changes import changed_files
 from vitsmith.retrieval.file_state import is_other
 from vitsmith.retrieval.index import Index
+from vitsmith.retrieval.queries.answers import name_from_here
 
 DIGITS = 32  # hexadecimal digits of SHA-256 that an index keeps of each file
 _SHOWN = 3  # names in a message
@@ -28,7 +29,7 @@ class Item:
     """An image file or a text."""
 
     name: str
-    """Its path as it was given, or the text itself."""
+    """A path that opens it from the present folder, as it was given where that does; or the text itself."""
     path: str
     """Where the file is; empty for a text."""
     size: int
@@ -120,7 +121,7 @@ class Listing:
                 if len(names) == 1
                 else f"{len(names):,} images of {index.folder} {why}"
             )
-            self._tell(f"left out: {told} ({shown}); vitsmith embed brings an index up to date")
+            self._tell(f"left out: {told} ({shown}); vitsmith embed --sync brings an index up to date")
 
 
 def text_item(text: str, place: int, position: int) -> Item:
@@ -150,11 +151,13 @@ def _files_of(index: Index) -> Iterator[tuple[Item, bool]]:
             seen = states[row] if states is not None else None
             digest = seen.digest if seen is not None else ""
             width, height = sizes[start + row] if sizes else (0, 0)
-            one = Item(name, str(index.path_of(name)), 0, 0, 0, digest, start + row, width, height)
+            path = str(index.path_of(name))
+            shown = name if _NAMELESS.fullmatch(name) else name_from_here(name, path)
+            one = Item(shown, path, 0, 0, 0, digest, start + row, width, height)
             yield one, name in changed
             for copy, state in copies.get(digest, ()):
                 path = str(index.path_of(copy))
-                yield replace(one, name=copy, path=path), is_other(path, state)
+                yield replace(one, name=name_from_here(copy, path), path=path), is_other(path, state)
 
 
 def _picture_sizes(index: Index) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from vitsmith.errors import InputError, OutputError
 from vitsmith.files.atomic import check_writable, write_text
 from vitsmith.sorting.clusters import Clusters
 
-COLUMNS = ("image", "group", "name", "score")
+COLUMNS = ("image", "group", "name", "score", "path")
 
 
 def check_table(path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -30,10 +30,15 @@ def write_table(path: str | os.PathLike[str], found: Clusters) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS if found.kind == "images" else ("text", *COLUMNS[1:]))
     for number, group in enumerate(found.groups, 1):
-        for name, score in zip(group.members, group.scores, strict=True):
-            rows.writerow((_written(name), number, group.name, f"{score:.6f}"))
-    rows.writerows((_written(name), "", "", "") for name in found.not_grouped)
+        for name, file, score in zip(group.members, group.paths, group.scores, strict=True):
+            rows.writerow((_written(name), number, group.name, f"{score:.6f}", _absolute(file)))
+    for name, file in zip(found.not_grouped, found.not_grouped_paths, strict=True):
+        rows.writerow((_written(name), "", "", "", _absolute(file)))
     write_text(path, text.getvalue())
+
+
+def _absolute(path: str) -> str:
+    return _written(os.path.abspath(path)) if path else ""  # noqa: PTH100 - of any text
 
 
 def _written(name: str) -> str:

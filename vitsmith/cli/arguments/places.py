@@ -90,6 +90,11 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
         yield on_step
 
 
+def absolute(path: str) -> str | None:
+    """The whole path of a file; None for a text, which has none."""
+    return os.path.abspath(path) if path else None  # noqa: PTH100 - of any text, and links stay as they are
+
+
 def show_sheet(place: Path, write: Callable[[Callable[[], None]], int]) -> None:
     """Writes a sheet under a bar, and says where it is. `write` returns how many groups have no place on it."""
     with progress(unit="pictures") as bar:

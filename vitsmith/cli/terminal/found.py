@@ -95,7 +95,10 @@ def tell_files(index: Index, answers: Sequence[Answer]) -> None:
     gone = list(dict.fromkeys(one.id for one in answers if one.path is None))
     if gone and index.space.kind == "images" and index.description.root:
         shown = ", ".join(map(repr, gone[:3])) + (", ..." if len(gone) > 3 else "")
-        say(f"answers whose files are not there any more, moved or deleted since: {len(gone):,} ({shown})")
+        say(
+            f"answers whose files are not there any more, moved or deleted since: {len(gone):,} ({shown}); "
+            "vitsmith embed --sync brings an index up to date"
+        )
 
 
 def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerList, Sequence[QueryPart]]]) -> None:
@@ -120,5 +123,5 @@ def _group(index: Index, answers: AnswerList, parts: Sequence[QueryPart]) -> Car
 
     asked = next((part for part in parts if part.image is not None), None)
     example = None if asked is None or asked.image is None else Card(asked.image, f"the query: {asked.name}")
-    cards = [Card(one.path or index.path_of(one.id), one.id, one.score) for one in answers]
+    cards = [Card(one.path or index.path_of(one.id), one.shown, one.score) for one in answers]
     return CardGroup(answers.query, cards, example=example)

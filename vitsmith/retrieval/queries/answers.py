@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -29,9 +30,7 @@ class Answer:
     @property
     def shown(self) -> str:
         """A name that opens it from the present folder: the id, or the path where the id leads elsewhere."""
-        if self.path is None or os.path.realpath(self.id) == os.path.realpath(self.path):
-            return self.id
-        return os.fspath(self.path)
+        return self.id if self.path is None else name_from_here(self.id, os.fspath(self.path))
 
     def __str__(self) -> str:
         return f"{self.score:7.4f}  {visible(self.shown)}"
@@ -79,6 +78,18 @@ class AnswerList(Sequence[Answer]):
             "copies": [list(one.copies) for one in self.found],
         }
         return pandas().DataFrame(rows)
+
+
+def name_from_here(name: str, path: str) -> str:
+    """A name that opens the file at `path` from the present folder: `name` where it leads there, or else `path`."""
+    if name == path:
+        return name
+    with suppress(OSError, ValueError):
+        if os.path.join(os.getcwd(), name) == path:  # noqa: PTH109, PTH118 - of a million names
+            return name
+        if os.path.realpath(name) == os.path.realpath(path):
+            return name
+    return path
 
 
 def pandas() -> Any:

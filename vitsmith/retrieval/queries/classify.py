@@ -10,6 +10,7 @@ from vitsmith.arrays import Array
 from vitsmith.errors import InputError
 from vitsmith.predict import Prediction
 from vitsmith.retrieval.index import Index, lengths_of
+from vitsmith.retrieval.queries.answers import name_from_here
 from vitsmith.retrieval.search import check_allowed
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
@@ -33,7 +34,8 @@ def classify_index(
 ) -> Iterator[Prediction]:
     """The predictions for the images of an index in their order, or for those that are `allowed`, bool (N,).
 
-    They are those of `classifier` for the images, but for the rounding of vectors that are kept in float16. Raises
+    Their sources open from the present folder: ids, or whole paths where those lead elsewhere. They are those of
+    `classifier` for the images, but for the rounding of vectors that are kept in float16. Raises
     InputError as `check_classifiable`, for an index of another model, and for a damaged one.
     """
     check_classifiable(index)
@@ -46,4 +48,6 @@ def classify_index(
             positions = chosen[at : at + _AT_ONCE]
             vectors = index.sound_rows(positions).astype(np.float32)
             unit = (vectors / lengths_of(vectors)[:, None]).astype(np.float32)  # float16 changes lengths a little
-            yield from classifier.of_vectors(zip(index.ids(positions), unit, strict=True))
+            ids = index.ids(positions)
+            shown = [name_from_here(name, str(index.path_of(name))) for name in ids]
+            yield from classifier.of_vectors(zip(shown, unit, strict=True))
