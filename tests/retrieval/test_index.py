@@ -293,7 +293,9 @@ def test_damage_is_told(tmp_path: Path) -> None:
     damaged("index.json", b"[" * 100_000, "nested deeper than 100 levels; the index is damaged")
     damaged("index.json", b"[]", "has format None")
     damaged(
-        "index.json", json.dumps(json.loads(text) | {"format": 9}).encode(), "has format 9, and this vitsmith reads 1"
+        "index.json",
+        json.dumps(json.loads(text) | {"format": 9}).encode(),
+        "has format 9, and this vitsmith reads 1 and 2",
     )
     damaged("part-000001.npy", None, r"part-000001\.npy is missing")
     damaged("part-000001.npy", good["part-000001.npy"][:-5], "cannot be read")

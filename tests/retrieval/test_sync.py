@@ -566,6 +566,11 @@ def test_a_plan_gives_each_content_one_row_and_each_key_one_place(
 def test_the_files_of_a_sync_are_json_that_older_parts_lack(photos: Path) -> None:
     index, _ = sync()
     fields = json.loads(Path("index/index.json").read_text())
+    assert fields["format"] == 2  # so that older versions say that they do not read it
+    with IndexWriter(Path("plain"), SPACE) as writer:
+        writer.add(("a.jpg", vector_of(b"a")))
+        writer.finish()
+    assert json.loads(Path("plain/index.json").read_text())["format"] == 1
     assert fields["root"] == str(photos.parent) and "number" not in fields["parts"][0]
     assert index.column("bytes")[:2] == [7, 7]
 

@@ -16,7 +16,8 @@ from vitsmith.fields import Frozen, PositiveInt
 from vitsmith.files.atomic import write_text
 from vitsmith.json_text import json_or_none, read_json, to_json
 
-FORMAT = 1
+FORMAT, NEWEST = 1, 2
+"""The format is 2 where a field is used that vitsmith did not know at first, so that older ones say what they lack."""
 DESCRIPTION = "index.json"
 SYNC = "sync.json"
 """The description of an unfinished sync: the parts of index.json, and those that are to take their places."""
@@ -121,9 +122,9 @@ def read_description(folder: Path, name: str = DESCRIPTION) -> Description:
     if fields is None:
         what = "a file, and an index is a folder" if folder.is_file() else f"not an index (it has no {DESCRIPTION})"
         raise InputError(f"{folder} is {what}: {_how_to_get_one(folder)}")
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+    if not isinstance(fields, dict) or fields.get("format") not in (FORMAT, NEWEST):
         found = fields.get("format") if isinstance(fields, dict) else None
-        raise InputError(f"{path} has format {found}, and this vitsmith reads {FORMAT}: use a matching version")
+        raise InputError(f"{path} has format {found}, and this vitsmith reads {FORMAT} and {NEWEST}: use a newer one")
     if fields.get("checksum") != _checksum(fields):
         raise InputError(f"{path} was changed after it was written (its checksum differs): {REMEDY}")
     try:
@@ -155,12 +156,14 @@ def unfinished_sync(folder: Path, description: Description) -> Description | Non
 def write_description(folder: Path, description: Description, name: str = DESCRIPTION) -> None:
     """Replace index.json, in one step."""
     fields = description.model_dump(mode="json")
-    _leave_out_unused(fields, ("root", "numbered"))  # later fields: older versions read the rest
+    _leave_out_unused(fields, ("root", "numbered"))  # without later fields, older versions read it
     _leave_out_unused(fields["space"], ("grid",))
     if fields["space"]["what"] == Space.model_fields["what"].default:
         del fields["space"]["what"]
     for part in fields["parts"]:
         _leave_out_unused(part, ("number", "columns"))
+    later = {"root", "numbered"} & fields.keys() or any({"number", "columns"} & part.keys() for part in fields["parts"])
+    fields["format"] = NEWEST if later else FORMAT
     fields["checksum"] = _checksum(fields)
     write_text(folder / name, to_json(fields, indent=1) + "\n")
 
