@@ -14,6 +14,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.probing.coloured import COLOURS, pets
 from tests.tiny import CONFIGS, tiny_lit, tiny_model, towers
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.split_record import digest_of
@@ -22,21 +23,6 @@ from vitsmith.probing.backbone import Backbone
 from vitsmith.probing.result import Probed
 from vitsmith.records import Provenance
 from vitsmith.weights.bundle.bundle import Bundle
-
-COLOURS = {"cat": (200, 60, 60), "dog": (60, 200, 60), "red": (60, 60, 200)}
-"""Classes whose names the vocabulary of `tiny_lit` has."""
-
-
-def pets(folder: Path, each: int = 12) -> str:
-    """Noisy pictures of a colour for each class."""
-    random = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True)
-        for at in range(each):
-            noise = random.normal(0, 60, (20, 30, 3)) + random.normal(0, 60, 3)
-            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{at}.png")
-    return str(folder)
 
 
 @pytest.fixture
@@ -104,7 +90,9 @@ def test_several_models_stand_side_by_side_and_one_that_fails_loses_no_other(pla
     vs.save(Bundle.of(tiny_model(towers()["dinov2"])), "dino")
     vs.save(Bundle.of(tiny_model(CONFIGS["vit-unpooled"])), "unpooled")
     vs.save(tiny_lit("lit-bert"), "lit")
-    probed = vs.probe("pets", ["tok", "unpooled", "dino", "lit", "nowhere/there"])
+    told: list[str] = []
+    probed = vs.probe("pets", ["tok", "unpooled", "dino", "lit", "nowhere/there"], tell=heard(told))
+    assert [one.startswith("warning: unpooled is left out") for one in told].count(True) == 1
     assert [one.name for one in probed.models] == ["tok", "dino", "lit"]
     assert [one.name for one in probed.failed] == ["unpooled", "nowhere/there"]
     assert "feature for each patch" in probed.failed[0].reason and "unpooled" in str(probed)
@@ -174,7 +162,7 @@ def test_a_second_probe_runs_no_model(place: Path, monkeypatch: pytest.MonkeyPat
     first = vs.probe("pets", "tok", bundle=False, tell=heard(told))
     monkeypatch.setattr(Backbone, "open", lambda _: pytest.fail("the model ran"))
     again = vs.probe("pets", "tok", bundle=False, tell=heard(told))
-    assert again.best.cached == 36 and first.best.cached == 0 and "the model did not run" in told[-1]
+    assert again.best.cached == 36 and first.best.cached == 0 and "none was computed" in told[-1]
     assert str(first) == str(again)
 
 

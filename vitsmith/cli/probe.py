@@ -99,7 +99,7 @@ def probe(
 ) -> None:
     """Score frozen features by k-NN, ridge, a linear probe and few shots; write the best model as a classifier."""
     require_torch()
-    from vitsmith.probing.run import NamedModel
+    from vitsmith.probing.one_model import NamedModel
     from vitsmith.runs.place import model_name
     from vitsmith.verbs.probe import probe_settings, run_probe
 
@@ -158,7 +158,7 @@ def _show(result: Probed) -> None:
         [
             ("held-out images", f"{result.held_out_images:,} of {result.data}, {len(result.classes)} classes"),
             ("training images", f"{result.train_images:,}"),
-            ("best", f"{best.name}, by cross-validation" if len(result.models) > 1 else None),
+            ("best", f"{best.name}, {result.chosen}" if len(result.models) > 1 else None),
             ("logistic probe", f"{best.features}, {best.choice}"),
             ("worst classes", _worst(result)),
             ("time", "; ".join(_times(one) for one in result.models)),

@@ -101,7 +101,7 @@ class Backbone:
     @property
     def rounded(self) -> bool:
         """Whether its features are computed in another precision than float32."""
-        return self._torch_precision() != "fp32"
+        return self.torch_precision != "fp32"
 
     def open(self) -> Engine:
         """The engine that gives the features of `kind`. Raises as `open_engine`."""
@@ -123,14 +123,13 @@ class Backbone:
         if not self.torch:
             return f"{opener.engine.name} {opener.engine.precision}"
         name = "torch" if self.engine_name == "auto" else self.engine_name
-        return f"{name} {self._torch_precision()}"
+        return f"{name} {self.torch_precision}"
 
     def cache_name(self, opener: LazyEngine) -> str:
-        """A name that is equal for equal features of equal images: model, the whole preprocessing, kind, arithmetic,
-        device, and the code that reads and computes.
+        """A name that is equal for equal features of equal images: model, preprocessing, kind, arithmetic, device and
+        code.
 
-        Another version of vitsmith, of the libraries that decode images, or of the engine computes them anew: they
-        round differently. So does a GPU.
+        Another version of vitsmith, of the libraries that decode images, of the engine, or a GPU computes them anew.
         """
         arithmetic = self.arithmetic(opener)
         packages = ("pillow", "simplejpeg", "numpy", ENGINES[arithmetic.split()[0]].package)
@@ -196,7 +195,9 @@ class Backbone:
         config = _tower(self.bundle)
         return {"pooling": _BOTH} if kind == "class_and_mean" and config.pooling != _BOTH else {}
 
-    def _torch_precision(self) -> str:
+    @property
+    def torch_precision(self) -> str:
+        """The precision in which torch computes the features: 'fp32'."""
         return precisions_of(self.bundle, "torch")[0] if self.precision == "auto" else self.precision
 
 

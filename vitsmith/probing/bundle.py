@@ -86,8 +86,8 @@ class HeldOut:
         return self.features.labels.numpy()
 
 
-def make_bundle(backbone: Backbone, head: Head, held_out: HeldOut, record: SplitRecord, leaks: Sequence[str]) -> Bundle:
-    """The bundle of a probe in memory; its golden examples and scores are of held-out images.
+def make_bundle(backbone: Backbone, head: Head, held_out: HeldOut, record: SplitRecord, notes: Sequence[str]) -> Bundle:
+    """The bundle of a probe in memory; its golden examples and scores are of held-out images, `notes` say what to know.
 
     Publisher and licence of the backbone's weights hold for it too.
     """
@@ -101,10 +101,10 @@ def make_bundle(backbone: Backbone, head: Head, held_out: HeldOut, record: Split
             parent=backbone.bundle.where,
             date=datetime.date.today().isoformat(),
             vitsmith=__version__,
-            notes=(head.told, *leaks),
+            notes=(head.told, *notes, *_rounding(backbone)),
             **backbone.bundle.provenance.publication,
         ),
-        measurements=_measurements(score_logits(head.logits(held_out.values), held_out.labels), held_out),
+        measurements=_measurements(score_logits(head.logits(held_out.values), held_out.labels), held_out, backbone),
     )
     return bundle.with_golden(_golden_images(held_out) or sample_images(GOLDEN_IMAGES)).with_split(record)
 
@@ -218,13 +218,24 @@ def _golden_images(held_out: HeldOut) -> list[Rgb]:
     return found
 
 
-def _measurements(scores: Scores, held_out: HeldOut) -> tuple[Measurement, ...]:
+def _measurements(scores: Scores, held_out: HeldOut, backbone: Backbone) -> tuple[Measurement, ...]:
+    """The scores of the probe. They have a precision where the features do not have that of the bundle."""
     machine = describe_machine()
     data = f"{held_out.data}, {scores.num_images} held-out images"
+    precision = backbone.torch_precision if backbone.rounded else ""
     return (
-        accuracy(scores.top1, data, machine, interval=scores.top1_interval),
-        accuracy(scores.top5, data, machine, metric="top5"),
-        accuracy(scores.calibration_error, data, machine, metric="calibration_error"),
+        accuracy(scores.top1, data, machine, interval=scores.top1_interval, precision=precision),
+        accuracy(scores.top5, data, machine, metric="top5", precision=precision),
+        accuracy(scores.calibration_error, data, machine, metric="calibration_error", precision=precision),
+    )
+
+
+def _rounding(backbone: Backbone) -> tuple[str, ...]:
+    if not backbone.rounded:
+        return ()
+    return (
+        f"its scores are of features in {backbone.torch_precision}, to which the head was fitted; these weights "
+        "compute in fp32: vitsmith evaluate measures them",
     )
 
 

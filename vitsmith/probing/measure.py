@@ -53,12 +53,12 @@ class ModelScores:
     choice: Choice
     validated: dict[Kind, float | None]
     """Accuracy of the logistic probe in cross-validation, for each kind of features that was tried."""
+    warnings: tuple[str, ...]
+    """What of zero-shot is left out or was not read as it is written."""
     remarks: tuple[str, ...]
 
 
-def measure(
-    backbone: Backbone, train: FrozenFeatures, held_out: FrozenFeatures, methods: Methods, tell: Tell
-) -> ModelScores:
+def measure(backbone: Backbone, train: FrozenFeatures, held_out: FrozenFeatures, methods: Methods) -> ModelScores:
     """Fits every method to the training features, and scores it on the held-out ones.
 
     Where there are several kinds of features, cross-validation of the logistic probe chooses the one of all methods.
@@ -78,8 +78,9 @@ def measure(
     queries = _labelled(backbone, held_out, kind, methods)
     probes = (fit_neighbours(images), fit_ridge(images, axes=axes), logistic)
     scores = [score_probe(one, queries) for one in probes]
-    if backbone.reads_text and (in_words := _in_words(backbone, held_out, queries, methods, tell)) is not None:
-        scores.append(in_words)
+    warnings: list[str] = []
+    if backbone.reads_text:
+        scores += _in_words(backbone, held_out, queries, methods, warnings.append)
     shots = score_few_shot(images, queries, shots=methods.shots, seed=methods.seed) if methods.shots else ()
     validated = {one: accuracy_of(probe.choice) for one, (_, _, probe) in fitted.items()}
     told = f"head: logistic probe on {kind} features of {len(train):,} images, {logistic.choice}"
@@ -89,6 +90,7 @@ def measure(
         shots=shots,
         choice=logistic.choice,
         validated=validated,
+        warnings=tuple(warnings),
         remarks=(*(f"{one.method}: {told}" for one in scores for told in one.remarks), *_short(shots, methods)),
     )
 
@@ -134,12 +136,13 @@ def _copies(contents: Sequence[bytes]) -> Tensor | None:
 
 def _in_words(
     backbone: Backbone, held_out: FrozenFeatures, queries: LabelledFeatures, methods: Methods, tell: Tell
-) -> MethodScore | None:
+) -> list[MethodScore]:
+    """The score of zero-shot; [] where the model cannot answer, which is told."""
     try:
         answers = answer_in_words(
             backbone, held_out.values, methods.classes, methods.words, cache=methods.cache, tell=tell
         )
     except InputError as error:
         tell(f"zero-shot is left out: {error}")
-        return None
-    return score_answers("zero-shot", answers, queries)
+        return []
+    return [score_answers("zero-shot", answers, queries)]

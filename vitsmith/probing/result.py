@@ -40,6 +40,10 @@ class ModelProbe:
     """Accuracy of the logistic probe in cross-validation; models are compared by it. None where nothing is left out."""
     validated: dict[Kind, float | None]
     """The same for each kind of features that was tried."""
+    seen: int = 0
+    """Training images of the probe that the model was trained on before: cross-validation is too good for it then."""
+    warnings: tuple[str, ...] = ()
+    """Why its numbers may be too good, and what was left out."""
     remarks: tuple[str, ...] = ()
     cached: int = 0
     """Images whose features were in the cache."""
@@ -68,6 +72,8 @@ class ModelProbe:
             "cached": self.cached,
             "seconds": self.seconds,
             "fitting_seconds": self.fitting_seconds,
+            "seen": self.seen,
+            "warnings": list(self.warnings),
             "remarks": list(self.remarks),
         }
 
@@ -92,22 +98,42 @@ class Probed:
     """In the order in which they were given."""
     failed: tuple[Failed, ...]
     best: ModelProbe
-    """The best model by cross-validation on the training images; the held-out images do not choose."""
+    """The best model by cross-validation on the training images; the held-out images do not choose. Models that were
+    trained on these images come after the others."""
     gated: Gated | None = None
     """What the gate found of the bundle; None where none was made."""
     no_bundle: str = ""
     """Why no bundle was made, in a sentence; '' where there is one or none was asked for."""
     remarks: tuple[str, ...] = ()
+    """What to know about the images and the bundle; `ModelProbe.warnings` is about a model."""
     folder: Path | None = None
     """The folder of the run."""
     bundle: Bundle | None = None
-    """The bundle on disk of the best model with its logistic probe."""
+    """The bundle on disk of `bundled` with its logistic probe."""
+    bundled: ModelProbe | None = None
+    """The model of the bundle, written or refused: `best`, or the best with weights where that is an exported program;
+    None where no bundle was made."""
+
+    @property
+    def chosen(self) -> str:
+        """How the best of several models was chosen, for a sentence."""
+        if self.best.seen:
+            return "by cross-validation on images that it was trained on: the number is too good"
+        if any(one.seen for one in self.models):
+            return "by cross-validation, of the models that were not trained on the training images"
+        return "by cross-validation"
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The remarks on images and bundle and the warnings on each model, with its name."""
+        return (*self.remarks, *(f"{one.name}: {told}" for one in self.models for told in one.warnings))
 
     def require(self) -> None:
         """Raises GateError where the bundle did not answer as the probe did and so was not written."""
         if self.gated is not None and self.gated.failures:
+            assert self.bundled is not None
             raise GateError(
-                f"the bundle of {self.best.name} was refused and not written: {'; '.join(self.gated.failures)}; the "
+                f"the bundle of {self.bundled.name} was refused and not written: {'; '.join(self.gated.failures)}; the "
                 "scores are of the features and stand"
             )
 
@@ -138,6 +164,7 @@ class Probed:
             for row in (columns, *rows)
         ]
         lines += [f"{one.name}: {one.reason}" for one in self.failed]
+        lines += self.told
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -152,6 +179,8 @@ class Probed:
             "train_images": self.train_images,
             "held_out_images": self.held_out_images,
             "best": self.best.name,
+            "chosen": self.chosen,
+            "bundled": None if self.bundled is None else self.bundled.name,
             "models": [one.to_dict() for one in self.models],
             "failed": [{"model": one.name, "reason": one.reason} for one in self.failed],
             "gate": None if self.gated is None else self.gated.to_dict(),

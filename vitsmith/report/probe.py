@@ -108,7 +108,7 @@ def _models(result: Probed) -> Section:
         "regularisation of ridge and logistic regression, is chosen by cross-validation on the training images."
     )
     if len(result.models) > 1:
-        text += " The model marked with * is the best by cross-validation; the held-out images do not choose."
+        text += f" The model marked with * is the best {result.chosen}; the held-out images do not choose."
     return Section("Models and methods", text=text, table=Table(columns, tuple(rows)))
 
 
@@ -148,7 +148,7 @@ def _worst(result: Probed) -> Section:
 
 
 def _notes(result: Probed) -> tuple[str, ...]:
-    notes = [*result.remarks, result.no_bundle]
+    notes = [*result.told, result.no_bundle]
     notes += [f"{one.name} could not be probed: {one.reason}" for one in result.failed]
     if result.gated is not None and result.gated.failures:
         notes.append(f"the bundle was refused: {'; '.join(result.gated.failures)}")

@@ -24,8 +24,8 @@ from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
+    from vitsmith.probing.one_model import NamedModel, ProbeSettings, Watch
     from vitsmith.probing.result import Probed
-    from vitsmith.probing.run import NamedModel, ProbeSettings, Watch
     from vitsmith.zeroshot.labels import Words
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -68,7 +68,7 @@ def probe(
         engine, precision, batch_size: as for `Predictor`.
         seed: decides which images are held out, the folds, and the images of the shots.
         cache: keep the features for the next time, and take them from there.
-        bundle: write a bundle of the best model by cross-validation.
+        bundle: write a bundle of the best model by cross-validation among those with weights.
         skip_unreadable: share of images that may be unreadable. They are left out.
         force: replace an earlier run at `out`.
         tell: called with messages; by default only warnings are shown.
@@ -77,7 +77,7 @@ def probe(
     Raises InputError, DatasetError, OutputError, MissingPackageError.
     """
     require_torch()
-    from vitsmith.probing.run import NamedModel
+    from vitsmith.probing.one_model import NamedModel
     from vitsmith.zeroshot.labels import read_words, words_from
 
     models: list[Any] = [model] if isinstance(model, str | os.PathLike) or not isinstance(model, Sequence) else [*model]
@@ -127,7 +127,7 @@ def run_probe(
             from vitsmith.report.probe import write_report
 
             write_report(result, target)
-    for told in result.remarks:
+    for told in result.told:
         tell(f"warning: {told}")
     return result
 
@@ -142,7 +142,7 @@ def probe_settings(
     **others: Any,
 ) -> ProbeSettings:
     """The settings of a probe. Raises InputError for numbers and templates that none can have."""
-    from vitsmith.probing.run import ProbeSettings
+    from vitsmith.probing.one_model import ProbeSettings
     from vitsmith.probing.zero_shot import WordsAsked
     from vitsmith.zeroshot.classifier import given_templates
 
