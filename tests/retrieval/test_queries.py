@@ -167,6 +167,12 @@ def test_all_copies_of_the_query_are_left_out_however_many(folder: Path, tmp_pat
         found = index.search(query, 2, exclude_query=True)
         assert len(found) == 2 and not any("same" in one.id for one in found)
     assert len(index.search("copy.png", 10, exclude_query=True)) == 3
+    vector = Encoder("vit").images(["copy.png"])[0]
+    for query in (vector, ["copy.png", vector]):
+        with pytest.raises(
+            InputError, match="a vector has neither a path nor a content to find its own entry by: give"
+        ):
+            index.search(query, exclude_query=True)
     with pytest.raises(InputError, match="image array: pixels have neither a path nor the bytes of a file"):
         index.search(pictures(1)[0], exclude_query=True)
     with pytest.raises(InputError, match=r"copy\.png"):
@@ -332,7 +338,8 @@ def test_an_index_as_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pytest.importorskip("pandas")
     monkeypatch.chdir(folder)
     table = index.to_pandas(vectors=True)
-    assert list(table.columns) == ["id", "path", "taken", "latitude", "longitude", "width", "height", "bytes", "vector"]
+    facts = ["taken", "latitude", "longitude", "width", "height", "bytes"]
+    assert list(table.columns) == ["id", "path", "copies", *facts, "vector"]
     assert table["id"].tolist() == index.ids(range(COUNT)) and table["width"].tolist() == [50] * COUNT
     assert table["path"][3] == str(folder / "photos" / "03.png") and table["taken"].isna().all()
     np.testing.assert_array_equal(np.stack(table["vector"]), index.rows(range(COUNT)))
@@ -406,3 +413,55 @@ def test_copies_that_sync_stores_once_are_named_and_are_the_query_too(
     assert first["copies"] and second["copies"] == []
     (only,) = documents(call(capsys, *asked, "--exclude-query")[1])[0]["results"]
     assert only == second
+    index = vs.open_index(tmp_path / "index")
+    at = index.ids([0, 1]).index(first["id"])
+    for name in ("a.png", "b.png"):  # whichever of the two has the row
+        assert index.matching(f"endswith(id, '{name}') and width == 50").nonzero()[0].tolist() == [at]
+    assert index.matching("endswith(id, 'c.png')").nonzero()[0].tolist() == [1 - at]
+    assert index.matching("not endswith(id, 'a.png')").tolist() == [True, True]  # b.png, and c.png
+    assert index.matching("width == 50").tolist() == [True, True]
+    table = pytest.importorskip("pandas") and index.to_pandas()
+    assert table["copies"].tolist() == index.copies([0, 1]) and len(table["copies"][at]) == 1
+
+
+def test_each_file_of_an_index_is_classified_and_what_it_was_is_told(
+    folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all").mkdir()
+    for name, number in (("a.png", 4), ("b.png", 4), ("c.png", 5), ("d.png", 6)):
+        shutil.copy(folder / "photos" / f"{number:02}.png", tmp_path / "all" / name)
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, "embed", folder / "lit", "all", "--out", "index", "--sync")[0] == 0
+    asked = ("zeroshot", folder / "lit", "--labels", "cat, dog", "--json")
+    of_files = documents(call(capsys, *asked, "all")[1])
+    (code, out, err), elsewhere = call(capsys, *asked, "--index", "index"), tmp_path / "elsewhere"
+    assert code == 0 and "answers" not in err
+    named = {one["image"]: one["predictions"][0]["label"] for one in documents(out)}
+    assert named == {one["image"]: one["predictions"][0]["label"] for one in of_files} and len(named) == 4
+    (tmp_path / "all" / "c.png").unlink()
+    shutil.copy(folder / "photos" / "07.png", tmp_path / "all" / "d.png")
+    (elsewhere / "all").mkdir(parents=True)
+    shutil.copy(folder / "photos" / "05.png", elsewhere / "all" / "c.png")  # not the one of the index
+    monkeypatch.chdir(elsewhere)
+    code, out, err = call(capsys, *asked, "--index", tmp_path / "index")
+    places = {os.fspath(tmp_path / "all" / name) for name in ("a.png", "b.png", "c.png", "d.png")}
+    assert code == 0 and {one["image"] for one in documents(out)} == places
+    assert f"1 of the answers changed since they were embedded ('{tmp_path / 'all' / 'd.png'}')" in err
+    assert f"not there any more, moved or deleted since: 1 ('{tmp_path / 'all' / 'c.png'}')" in err
+    (found,) = vs.open_index(tmp_path / "index").search(folder / "photos" / "05.png", 1)
+    assert found.path is None and found.shown == os.fspath(tmp_path / "all" / "c.png")
+
+
+def test_a_table_keeps_its_names_beside_columns_of_the_same_names(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    from vitsmith.retrieval.description import Space
+    from vitsmith.retrieval.writer import IndexWriter
+
+    space = Space(kind="images", identity="a" * 32, model="ours", width=2)
+    with IndexWriter(tmp_path / "index", space) as writer:
+        writer.add(("1.jpg", np.array([1, 0], np.float32)), None, {"id": 7, "path": "x", "vector": 1, "album": "rome"})
+        writer.finish()
+    table = vs.open_index(tmp_path / "index").to_pandas(vectors=True)
+    names = ["id", "path", "copies", "column_id", "column_path", "column_vector", "album", "vector"]
+    assert list(table.columns) == names and table["id"][0] == "1.jpg" and table["column_id"][0] == 7
+    assert table["vector"][0].tolist() == [1, 0]

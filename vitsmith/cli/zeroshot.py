@@ -158,12 +158,18 @@ def _open_index(folder: Path, where: str) -> tuple[Index, Array | None]:
 
 
 def _classify_index(classifier: ZeroShotClassifier, index: Index, allowed: Array | None, writer: Writer) -> None:
+    import numpy as np
+
+    from vitsmith.cli.terminal.found import tell_classified
     from vitsmith.retrieval.queries.classify import classify_index
 
-    count = len(index) if allowed is None else int(allowed.sum())
+    positions = np.arange(len(index)) if allowed is None else np.flatnonzero(allowed)
+    copies = index.copies(positions)
+    count = len(positions) + sum(map(len, copies))
     if not count:
         say(f"no image of {index.folder} " + ("is there: it is empty" if not len(index) else "fulfils --where"))
     write_all(classify_index(classifier, index, allowed=allowed), count, writer, doing="classifying")
+    tell_classified(index, positions.tolist(), copies)
 
 
 def _check_out(out: Path | None, *, force: bool) -> None:

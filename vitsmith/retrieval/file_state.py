@@ -6,11 +6,15 @@ A file is compared by its size, the times of its last changes and, where only th
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from vitsmith.data.images.photo import FileState, state_of
 from vitsmith.data.images.sources import read_path
 from vitsmith.errors import ImageError
+
+NAMELESS = re.compile(r"image \d+ \(sha256 ([0-9a-f]{16})\)")
+"""The name in an index of pixels or bytes that Python gave, which are in no file."""
 
 
 def look_at(source: Any) -> FileState | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +12,13 @@ from pathlib import Path
 from vitsmith.arguments import Tell
 from vitsmith.errors import InputError
 from vitsmith.retrieval.changes import changed_files
-from vitsmith.retrieval.file_state import is_other
+from vitsmith.retrieval.file_state import NAMELESS, is_other
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.answers import name_from_here
 
 DIGITS = 32  # hexadecimal digits of SHA-256 that an index keeps of each file
 _SHOWN = 3  # names in a message
 FileId = tuple[int, int]
-_NAMELESS = re.compile(r"image \d+ \(sha256 ([0-9a-f]{16})\)")
-"""The name in an index of pixels or bytes that Python gave, which are in no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Listing:
         found, gone, changed = [], [], []
         for item, is_changed in _files_of(index):
             facts = _look(item.path)
-            if facts is None and (digest := _NAMELESS.fullmatch(item.name)):
+            if facts is None and (digest := NAMELESS.fullmatch(item.name)):
                 found.append(replace(item, path="", digest=digest[1], place=place))
             elif facts is None:
                 gone.append(item.name)

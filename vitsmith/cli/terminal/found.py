@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,21 +85,39 @@ def tell_searched(program: ApproximateIndex, answers: Sequence[AnswerList]) -> N
 
 def tell_files(index: Index, answers: Sequence[Answer]) -> None:
     """Says which answers were found by an earlier content of their file, and which have no file any more."""
-    from vitsmith.retrieval.changes import changed_files
+    _tell_files(index, [one.position for one in answers], [one.id for one in answers if one.path is None], "found")
 
-    if changed := changed_files(index, [one.position for one in answers]):
-        shown = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
+
+def tell_classified(index: Index, positions: Sequence[int], copies: Sequence[Sequence[str]]) -> None:
+    """As `tell_files`, of the images at `positions` and their copies."""
+    from vitsmith.retrieval.file_state import NAMELESS
+
+    names = [name for one, more in zip(index.ids(positions), copies, strict=True) for name in (one, *more)]
+    files = (name for name in names if not NAMELESS.fullmatch(name))
+    gone = [name for name in files if not os.path.exists(index.path_of(name))]  # noqa: PTH110 - of any text
+    _tell_files(index, positions, gone, "classified")
+
+
+def _tell_files(index: Index, positions: Sequence[int], gone: Sequence[str], done: str) -> None:
+    from vitsmith.retrieval.changes import changed_files
+    from vitsmith.retrieval.queries.answers import shown_name
+
+    root = index.description.root
+    if changed := [shown_name(root, name) for name in changed_files(index, positions)]:
         say(
-            f"{len(changed):,} of the answers changed since they were embedded ({shown}) and were found by the image "
-            "before: run  vitsmith embed  again with --sync, which embeds those alone"
+            f"{len(changed):,} of the answers changed since they were embedded ({_some(changed)}) and were {done} by "
+            "the image before: run  vitsmith embed  again with --sync, which embeds those alone"
         )
-    gone = list(dict.fromkeys(one.id for one in answers if one.path is None))
-    if gone and index.space.kind == "images" and index.description.root:
-        shown = ", ".join(map(repr, gone[:3])) + (", ..." if len(gone) > 3 else "")
+    left = [shown_name(root, name) for name in dict.fromkeys(gone)]
+    if left and index.space.kind == "images" and root:
         say(
-            f"answers whose files are not there any more, moved or deleted since: {len(gone):,} ({shown}); "
+            f"answers whose files are not there any more, moved or deleted since: {len(left):,} ({_some(left)}); "
             "vitsmith embed --sync brings an index up to date"
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerList, Sequence[QueryPart]]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from vitsmith.errors import InputError
 from vitsmith.escapes import visible
+from vitsmith.retrieval.file_state import NAMELESS
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Answer:
     position: int
     copies: tuple[str, ...] = ()
     """Further files with the same content."""
+    root: str = ""
+    """The folder from which relative ids lead; empty where that is not known."""
 
     @property
     def shown(self) -> str:
-        """A name that opens it from the present folder: the id, or the path where the id leads elsewhere."""
-        return self.id if self.path is None else name_from_here(self.id, os.fspath(self.path))
+        """A name that opens it from the present folder, as `shown_name`."""
+        return shown_name(self.root, self.id)
 
     def __str__(self) -> str:
         return f"{self.score:7.4f}  {visible(self.shown)}"
@@ -90,6 +93,16 @@ def name_from_here(name: str, path: str) -> str:
         if os.path.realpath(name) == os.path.realpath(path):
             return name
     return path
+
+
+def shown_name(root: str, name: str) -> str:
+    """As `name_from_here`, of the entry `name` of an index with this root.
+
+    So also where the file is gone, as another one may be there by the id.
+    """
+    if not root or NAMELESS.fullmatch(name):
+        return name
+    return name_from_here(name, os.path.join(root, name))  # noqa: PTH118 - of any text
 
 
 def pandas() -> Any:

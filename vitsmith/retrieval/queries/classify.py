@@ -10,7 +10,7 @@ from vitsmith.arrays import Array
 from vitsmith.errors import InputError
 from vitsmith.predict import Prediction
 from vitsmith.retrieval.index import Index, lengths_of
-from vitsmith.retrieval.queries.answers import name_from_here
+from vitsmith.retrieval.queries.answers import shown_name
 from vitsmith.retrieval.search import check_allowed
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
@@ -34,11 +34,13 @@ def classify_index(
 ) -> Iterator[Prediction]:
     """The predictions for the images of an index in their order, or for those that are `allowed`, bool (N,).
 
-    Their sources open from the present folder: ids, or whole paths where those lead elsewhere. They are those of
-    `classifier` for the images, but for the rounding of vectors that are kept in float16. Raises
+    Their sources open from the present folder: ids, or whole paths where those lead elsewhere. Further files with the
+    same content follow each, with the same answer. They are those of `classifier` for the images, but for the rounding
+    of vectors that are kept in float16. Raises
     InputError as `check_classifiable`, for an index of another model, and for a damaged one.
     """
     check_classifiable(index)
+    root = index.description.root
     index.check_model(classifier.encoder.bundle)
     allowed, _ = check_allowed(index, allowed)
     for part in range(len(index.description.parts)):
@@ -48,6 +50,7 @@ def classify_index(
             positions = chosen[at : at + _AT_ONCE]
             vectors = index.sound_rows(positions).astype(np.float32)
             unit = (vectors / lengths_of(vectors)[:, None]).astype(np.float32)  # float16 changes lengths a little
-            ids = index.ids(positions)
-            shown = [name_from_here(name, str(index.path_of(name))) for name in ids]
-            yield from classifier.of_vectors(zip(shown, unit, strict=True))
+            files = zip(index.ids(positions), index.copies(positions), unit, strict=True)
+            yield from classifier.of_vectors(
+                (shown_name(root, name), row) for one, more, row in files for name in (one, *more)
+            )

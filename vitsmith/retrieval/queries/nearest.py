@@ -122,8 +122,9 @@ def _answers(index: Index, query: Query, found: Found, settings: AnswerSettings)
     cosines = scores.clip(-1, 1).tolist()
     rows = zip(index.ids(positions), cosines, positions.tolist(), index.copies(positions), strict=True)
     share = float(found.looked_at[0]) / len(index) if isinstance(found, ApproximatelyFound) and len(index) else 1.0
+    root = index.description.root if index.space.kind == "images" else ""
     listed = tuple(
-        Answer(name, score, _path(index, name), position, tuple(copies)) for name, score, position, copies in rows
+        Answer(name, score, _path(index, name), position, tuple(copies), root) for name, score, position, copies in rows
     )
     return AnswerList(query.name, listed, share, best)
 

@@ -94,17 +94,23 @@ class SearchableIndex(Index):
             exclude_query: leave out entries that are the query itself, by path, content or text.
             approximate: faster in large indexes, but answers may be missing; needs faiss. See `AnswerList.searched`.
 
-        Raises InputError for what cannot be read or has no direction, for a mistake in `where`, for an index of
+        Raises InputError for what cannot be read or has no direction, for what `exclude_query` cannot know the entry of
+        (vectors and pixels), for a mistake in `where`, for an index of
         patches, and for a model that is not there or not that of the index.
         """
         from vitsmith.retrieval.queries.nearest import AnswerSettings, answer
 
         check_searchable(self.folder, self.space)
+        if flag(exclude_query, "exclude_query") and any(map(_is_vector, _several(query))):
+            raise InputError(
+                "a vector has neither a path nor a content to find its own entry by: give the file or the text, or "
+                "leave `exclude_query` out"
+            )
         settings = AnswerSettings(
             count=count,
             min_score=min_score,
             allowed=matching(self, where) if isinstance(where, str) else where,
-            exclude_query=flag(exclude_query, "exclude_query"),
+            exclude_query=exclude_query,
             approximate=self._approximate() if flag(approximate, "approximate") else None,
         )
         return answer(self, [self._query(_several(query), _several(without))], settings)[0]
@@ -120,16 +126,21 @@ class SearchableIndex(Index):
         return classify_index(classifier, self, allowed=matching(self, where) if isinstance(where, str) else where)
 
     def to_pandas(self, *, vectors: bool = False) -> Any:
-        """A table of all entries: `id`, `path`, the columns of the index and, if asked for, `vector` (E,) of each.
+        """A table of all entries: `id`, `path`, `copies`, the columns of the index and, if asked for, `vector` (E,).
 
-        Raises InputError without pandas.
+        A row is an entry, as its vector is; `copies` are the ids of further files with the same content. A column of
+        the index whose name is one of these is called `column_id` or the like. Raises InputError without pandas.
         """
         frame = pandas().DataFrame
         ids = [name for part in range(len(self.description.parts)) for name in self.part_ids(part)]
         columns: dict[str, Any] = {"id": ids}
         if self.space.kind == "images":
             columns["path"] = [str(self.path_of(name)) for name in ids]
-        columns.update(self.columns(*self.column_names))
+            columns["copies"] = self.copies(range(len(self)))
+        for name, values in self.columns(*self.column_names).items():
+            while name in _TAKEN or name in columns:
+                name = f"column_{name}"
+            columns[name] = values
         if flag(vectors, "vectors"):
             columns["vector"] = list(self.rows(np.arange(len(self))))
         return frame(columns)
@@ -176,6 +187,9 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     """
     opened = plain.open_index(folder, unfinished=unfinished, verify=verify)
     return SearchableIndex(opened.folder, opened.description, verify=verify)
+
+
+_TAKEN = ("id", "path", "copies", "vector")  # names of what `to_pandas` gives beside the columns of the index
 
 
 def _several(query: Any) -> Sequence[Any]:

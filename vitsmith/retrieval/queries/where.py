@@ -10,6 +10,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+import numpy as np
+
 from vitsmith.arrays import Array
 from vitsmith.errors import suggestion
 from vitsmith.retrieval.index import Index
@@ -25,12 +27,13 @@ _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 def matching(index: Index, text: str) -> Array:
     """The rows that fulfil the condition `text`: bool (N,).
 
-    Columns are those of the index and `id`. A date compares with a part of it: '2024-05' is the whole month. Raises
+    Columns are those of the index and `id`, the name of each file: a row with copies fulfils it when one of its files
+    does. A date compares with a part of it: '2024-05' is the whole month. Raises
     InputError, which shows where, for what cannot be read, for a column that is not there, and for a comparison of a
     text with a number.
     """
     try:
-        rows: Array = _Condition(parsed(text), index).truth().yes
+        rows = _Condition(parsed(text), index).rows()
     except RecursionError:
         raise too_deep(text) from None
     return rows
@@ -42,10 +45,29 @@ class _Condition:
     def __init__(self, expression: Expression, index: Index) -> None:
         self._expression, self._index = expression, index
         self._columns: dict[str, ValueColumn] = {}
+        self._ids: list[str] = []  # of all files, where the condition asks for them: of rows, then of copies
+        self._copied = np.zeros(0, np.int64)  # the row of each of these copies
 
-    def truth(self) -> Truth:
+    def rows(self) -> Array:
+        """Whether the condition holds for each row, or for one of its copies: bool (N,)."""
         self._check_names()
-        return self._truth(self._expression.tree)
+        if any(token.kind == "column" and token.value == "id" for token in self._expression.tokens.values()):
+            self._read_ids()
+        files = self._truth(self._expression.tree).yes
+        rows: Array = files[: len(self._index)].copy()
+        rows[self._copied[files[len(self._index) :]]] = True
+        return rows
+
+    def _read_ids(self) -> None:
+        copies: list[tuple[str, int]] = []
+        for at, start in enumerate(self._index.starts[:-1].tolist()):
+            part = self._index.part(at)
+            self._ids += part.ids()
+            if part.copies():
+                of_rows = part.copies_of(range(part.facts.rows))
+                copies += ((name, start + row) for row, names in enumerate(of_rows) for name in names)
+        self._ids += (name for name, _ in copies)
+        self._copied = np.array([row for _, row in copies], np.int64)
 
     def _check_names(self) -> None:
         for token in self._expression.tokens.values():
@@ -165,8 +187,9 @@ class _Condition:
 
     def _values(self, name: str) -> list[Any]:
         if name == "id":
-            return [one for part in range(len(self._index.description.parts)) for one in self._index.part_ids(part)]
-        return self._index.column(name)
+            return self._ids
+        values = self._index.column(name)
+        return values + [values[row] for row in self._copied.tolist()]
 
     def _check_column(self, name: str, at: int) -> None:
         there = ["id", *(one for one in self._index.column_names if one != "id")]
