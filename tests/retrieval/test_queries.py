@@ -238,8 +238,12 @@ def test_lines_are_answered_as_text_too(folder: Path, capsys: Any, monkeypatch: 
     assert (code, out) == (2, "") and "standard input holds no queries: write one a line" in err
 
 
-def test_the_approximate_search_says_what_it_looked_at(folder: Path, capsys: Any) -> None:
+def test_the_approximate_search_says_what_it_looked_at(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("faiss")
+    from vitsmith.retrieval import approximate
+
     asked = ("retrieve", "a cat", "--index", "of-lit", "--top", 3, "--json")
     exact = documents(call(capsys, *asked)[1])[0]
     assert "searched" not in exact and "recall" not in exact
@@ -258,8 +262,11 @@ def test_the_approximate_search_says_what_it_looked_at(folder: Path, capsys: Any
     (some,) = documents(out)
     assert some["searched"] == 1 and "approximate: compared all 12 vectors" in err
     assert some["results"] == documents(call(capsys, *asked, "--where", "id > 'photos/05.png'")[1])[0]["results"]
-    found = vs.open_index("of-lit").search("a cat", 3, approximate=True)
+    index = vs.open_index("of-lit")
+    found = index.search("a cat", 3, approximate=True)
     assert [answer.id for answer in found] == [answer["id"] for answer in one["results"]]
+    monkeypatch.setattr(approximate, "open_approximate", lambda _: pytest.fail("opened twice"))
+    assert index.search("a cat", 3, approximate=True) == found
     assert found.searched == pytest.approx(one["searched"], abs=1e-6)
 
 

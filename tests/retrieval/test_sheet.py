@@ -115,6 +115,16 @@ def test_a_page_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(page.all("img")) == 5 and page.words["p"] == ["2 more are not shown.", "2 more are not shown."]
 
 
+def test_examples_count_too_and_stand_only_with_their_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "MOST", 5)
+    card = Card(pictures(1)[0], "x")
+    groups = [CardGroup(str(size), [card] * size, example=card) for size in (3, 2, 2, 0)]
+    assert write_sheet(tmp_path / "s.html", "T", groups) == 3  # 1 + 3, then one picture without its example
+    page = Page(tmp_path / "s.html")
+    assert len(page.all("img")) == 5 and [one.get("class") for one in page.all("li")].count("example") == 1
+    assert page.words["p"] == ["1 more are not shown.", "2 more are not shown.", "None."]
+
+
 @pytest.mark.parametrize(("name", "told"), [("cat.jpg", "ends in .html"), ("folder.html", "is a folder")])
 def test_only_a_page_is_written_over(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "folder.html").mkdir()

@@ -83,7 +83,11 @@ def test_members_stand_by_their_cosine_to_the_mean(tmp_path: Path) -> None:
     [
         (blobs((3,))[0], 5, "3 texts with features are too few for groups of 5: give more, or a smaller `min_size`"),
         (blobs((2,))[0], 2, "2 texts with features are too few for groups of 2: give more$"),
-        (np.repeat(blobs((1,))[0], 20, axis=0), 5, "the features of all 20 are the same, so that there are no groups"),
+        (
+            np.repeat(blobs((1,))[0], 20, axis=0),
+            5,
+            "the features of all 20 texts are the same, so that there are no groups",
+        ),
         (blobs((9,))[0], 1, "`min_size` must be a whole number of at least 2"),
     ],
     ids=["few", "two", "same", "groups of one"],

@@ -115,13 +115,18 @@ def _is_sheet(place: Path) -> bool:
 
 
 def _first(groups: Sequence[CardGroup], most: int) -> tuple[list[CardGroup], int]:
-    """The groups with at most `most` pictures in all, and how many are left out."""
+    """The groups with at most `most` pictures in all, examples too, and how many pictures are left out.
+
+    An example stands where one of its pictures does, or where it has none.
+    """
     kept = []
     room = most
     for group in groups:
-        kept.append(CardGroup(group.heading, group.pictures[:room], group.note, group.example))
+        example = group.example if room > min(len(group.pictures), 1) else None
+        room -= example is not None
+        kept.append(CardGroup(group.heading, group.pictures[:room], group.note, example))
         room -= len(kept[-1].pictures)
-    return kept, sum(len(group.pictures) for group in groups) - (most - room)
+    return kept, sum(len(whole.pictures) - len(some.pictures) for whole, some in zip(groups, kept, strict=True))
 
 
 def _told(copies: Iterator[str], on_picture: Callable[[], None]) -> Iterator[str]:

@@ -137,7 +137,7 @@ def find_clusters(
             + (", or a smaller `min_size`" if len(rows) >= 3 else "")
         )
     vectors = collection.vectors[rows].astype(np.float32, copy=False)
-    reduced, variance = principal_components(vectors)
+    reduced, variance = principal_components(vectors, collection.kind)
     found = _dense(reduced, min_size, tell)
     inside = [np.flatnonzero(found == one) for one in range(found.max() + 1)]
     groups = [_group(collection, of_row, vectors, some, namer) for some in inside]
@@ -155,16 +155,18 @@ def find_clusters(
     )
 
 
-def principal_components(vectors: Array) -> tuple[Array, float]:
+def principal_components(vectors: Array, kind: str = "vectors") -> tuple[Array, float]:
     """(M, components) of vectors (M, E), at most `COMPONENTS`, and the share of the variance that they have.
+
+    `kind` names in messages what the vectors are of.
 
     Raises InputError for vectors that are all the same.
     """
     total = float(vectors.var(axis=0, dtype=np.float64).sum())
     if total < _ALIKE:
         raise InputError(
-            f"the features of all {len(vectors):,} are the same, so that there are no groups: vitsmith duplicates "
-            "lists what is alike"
+            f"the features of all {len(vectors):,} {kind} are the same, so that there are no groups: vitsmith "
+            "duplicates lists what is alike"
         )
     pca = scikit_learn().decomposition.PCA(min(COMPONENTS, len(vectors) - 1, vectors.shape[1]), svd_solver="full")
     reduced: Array = pca.fit_transform(vectors).astype(np.float64)

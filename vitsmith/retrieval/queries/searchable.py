@@ -22,6 +22,7 @@ from vitsmith.retrieval.queries.where import matching
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
     from vitsmith.predict import Prediction
+    from vitsmith.retrieval.approximate import ApproximateIndex
     from vitsmith.retrieval.queries.nearest import Query
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
@@ -36,6 +37,7 @@ class SearchableIndex(Index):
         super().__init__(folder, description, verify=verify)
         self._encoder: Encoder | None = None
         self._encoding = threading.RLock()
+        self._program: ApproximateIndex | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -171,10 +173,14 @@ class SearchableIndex(Index):
             vector = combined(np.stack(whole), np.stack(less) if less else None, names=names)
         return Query(name, vector, tuple(part for part in given[: len(parts)] if part is not None))
 
-    def _approximate(self) -> Any:
+    def _approximate(self) -> ApproximateIndex:
+        """Opened, or built, once: its whole file is hashed."""
         from vitsmith.retrieval.approximate import build_approximate, open_approximate
 
-        return open_approximate(self) or build_approximate(self)
+        with self._encoding:
+            if self._program is None:
+                self._program = open_approximate(self) or build_approximate(self)
+            return self._program
 
 
 @named_arguments
