@@ -149,7 +149,7 @@ def _files_of(index: Index) -> Iterator[tuple[Item, bool]]:
             digest = seen.digest if seen is not None else ""
             width, height = sizes[start + row] if sizes else (0, 0)
             path = str(index.path_of(name))
-            shown = name if _NAMELESS.fullmatch(name) else name_from_here(name, path)
+            shown = name if NAMELESS.fullmatch(name) else name_from_here(name, path)
             one = Item(shown, path, 0, 0, 0, digest, start + row, width, height)
             yield one, name in changed
             for copy, state in copies.get(digest, ()):

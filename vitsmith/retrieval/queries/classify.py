@@ -51,6 +51,5 @@ def classify_index(
             vectors = index.sound_rows(positions).astype(np.float32)
             unit = (vectors / lengths_of(vectors)[:, None]).astype(np.float32)  # float16 changes lengths a little
             files = zip(index.ids(positions), index.copies(positions), unit, strict=True)
-            yield from classifier.of_vectors(
-                (shown_name(root, name), row) for one, more, row in files for name in (one, *more)
-            )
+            named = ((shown_name(root, name), row) for one, more, row in files for name in (one, *more))
+            yield from classifier.of_vectors(named)
