@@ -515,6 +515,13 @@ def test_embed_killed_in_its_clean_up_goes_on(photos: Path, capsys: Any, monkeyp
     assert ended and len(seen) == moment >= 3
 
 
+def test_embed_refuses_names_that_a_file_cannot_hold_before_any_work(photos: Path, capsys: Any) -> None:
+    Path("photos/0.png").rename("photos/two\nlines.png")
+    code, out, err = call(capsys, "embed", "nowhere", "photos", "--out", "x.npy")
+    assert (code, out) == (2, "") and "has a line break, so ids cannot be lines: write .npz or .parquet instead" in err
+    assert sorted(path.name for path in photos.iterdir()) == ["lit", "photos"]
+
+
 def test_embed_replaces_only_what_it_wrote_and_only_when_asked(photos: Path, capsys: Any) -> None:
     for out in ("index", "x.npz", "x.npy"):
         assert call(capsys, "embed", "lit", "photos", "--out", out)[0] == 0

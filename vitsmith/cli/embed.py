@@ -108,6 +108,7 @@ def embed(
     from vitsmith.errors import InputError
     from vitsmith.retrieval.build import space_of
     from vitsmith.retrieval.changes import tell_changed
+    from vitsmith.retrieval.single_file import check_names
 
     folder = _place(out, force)
     texts = bool(texts_file)
@@ -115,6 +116,8 @@ def embed(
     if texts and what is not WhatOption.pooled:
         raise InputError(f"--what {what.value} is for images, and a text has one vector: leave it out")
     sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
+    if folder != out:
+        check_names(out, sources)
     beside = columns_beside(columns, data, image_column, sources)
     bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
     if not texts:

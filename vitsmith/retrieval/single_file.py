@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +48,15 @@ def check_format(path: Path) -> None:
         raise InputError(f"{path} is not a supported kind of file: give a folder, or one of {', '.join(FORMATS)}")
     if path.suffix.lower() == ".parquet":
         _pyarrow()
+
+
+def check_names(path: Path, names: Iterable[object]) -> None:
+    """Raise InputError for a name that the file at `path` cannot hold; only text is looked at."""
+    if path.suffix.lower() != ".npy":
+        return
+    broken = next((name for name in names if isinstance(name, str) and ("\n" in name or "\r" in name)), None)
+    if broken is not None:
+        raise InputError(f"{broken!r} has a line break, so ids cannot be lines: write .npz or .parquet instead")
 
 
 def is_embeddings(path: Path) -> bool:
@@ -117,9 +126,7 @@ def _write_npy(index: Index, path: Path) -> None:
     ):
         for part in _parts(index):
             names = index.part_ids(part)
-            broken = next((name for name in names if "\n" in name or "\r" in name), None)
-            if broken is not None:
-                raise InputError(f"{broken!r} has a line break, so ids cannot be lines: write .npz or .parquet instead")
+            check_names(path, names)
             file.writelines(f"{name}\n" for name in names)
     write_text(description_beside(path), to_json(_facts(index) | {"shape": [len(index), *index.space.shape]}) + "\n")
     with replacing(path) as partial, partial.open("wb") as file:
