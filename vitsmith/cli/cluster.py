@@ -48,7 +48,7 @@ def cluster(
         ),
     ] = None,
     labels_file: Annotated[Path | None, typer.Option(help="File with one label a line, in place of --labels.")] = None,
-    names: Annotated[bool, typer.Option(help="Name the groups, where the model reads text.")] = True,
+    no_names: Annotated[bool, typer.Option("--no-names", help="Leave the groups without names.")] = False,
     out: Annotated[Path | None, typer.Option(help="A .csv file to write: each image with its group.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out, if it is there.")] = False,
     sheet: Annotated[Path | None, sheet_option("the groups")] = None,
@@ -74,7 +74,7 @@ def cluster(
 
     scikit_learn()
     words = read_labels(labels, labels_file)
-    if words is not None and not names:
+    if words is not None and no_names:
         raise InputError("--no-names leaves groups without names, and labels are given: leave one of them out")
     if out is not None:
         check_table(out, force=force)
@@ -86,7 +86,7 @@ def cluster(
         collection = gather(places_of(places), Gathering(opener, model, skip_unreadable, say, on_step))
         if sheet is not None:
             check_pictures(collection.kind)
-        namer = open_namer(collection, opener, words, say, on_step) if names else None
+        namer = open_namer(collection, opener, words, say, on_step) if not no_names else None
         found = find_clusters(collection, min_size, namer=namer, tell=say)
     if out is not None:
         write_table(out, found)

@@ -256,10 +256,13 @@ class IndexWriter:
     def _clean(self) -> None:
         """Remove what a killed process left: half-written files, and complete ones that index.json does not name."""
         known = {name for part in (*self.begun.parts, *self.description.parts) for name in part.files}
-        left = [self.folder / SYNC] if self.description is self.begun else []
+        if self.description is not self.begun:
+            known.add(SYNC)
+        left = []
         for path in self.folder.iterdir():
             half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
-            if half_written or (path.name.startswith("part-") and path.name not in known):
+            ours = path.name == SYNC or path.name.startswith("part-")
+            if half_written or (ours and path.name not in known):
                 left.append(path)
         for path in left:
             try:

@@ -38,7 +38,7 @@ from vitsmith.errors import (
 )
 from vitsmith.evaluation.evaluation import evaluate
 from vitsmith.finite import require_finite_outputs
-from vitsmith.machine import bf16_dot_products, processor_flags
+from vitsmith.machine import bf16_dot_products, int8_dot_products, processor_flags
 from vitsmith.models.configure import change
 from vitsmith.predict import Predictor
 from vitsmith.weights.bundle.folder import read_bundle
@@ -62,6 +62,8 @@ def quantized(
     # OpenVINO 2026.4 then answers this model wrongly (44 % as the original), which the gate refuses: float32 there.
     bfloat16 = 0.9 if "amx_int8" in processor_flags() else 1.5
     speeds = iter([bfloat16, 0.9, 2.0] if request.param == "openvino" and bf16_dot_products() else [0.9, 2.0])
+    if request.param == "onnx" and not int8_dot_products():  # weights of 7 bits: dynamic errs too often to be raced
+        speeds = iter([2.0])
     return quantize(digits, photos, folder, settings, race=lambda *_: slow(next(speeds)))
 
 
@@ -119,9 +121,8 @@ def test_the_table_tells_all(quantized: Any) -> None:
     assert [one["program"] for one in facts["attempts"]][-2:] == ["dynamic", "static min-max"]
     assert facts["chosen"] == "static min-max" and facts["data"] == "digits, 359 held-out images"
     dynamic = facts["attempts"][-2]
-    assert (
-        dynamic["speedup"] == 0.9 and dynamic["reason"] == "it runs 0.90 times as fast in batches of 8 (required 1.2)"
-    )
+    too_slow = 0.9, "it runs 0.90 times as fast in batches of 8 (required 1.2)"
+    assert (dynamic["speedup"], dynamic["reason"]) == too_slow or dynamic["reason"].startswith("top-1 drops by")
     assert facts["attempts"][0]["top1"] == pytest.approx(facts["top1_before"]) and facts["labelled"]
     assert facts["attempts"][-1]["num_labelled_images"] == 359 and len(facts["attempts"][-1]["drop_interval"]) == 2
     assert any("only 24 calibration images" in remark for remark in facts["remarks"])

@@ -13,7 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "probe": (
         "vitsmith probe pets --model hf:facebook/dinov2-base",
-        "vitsmith probe pets --model augreg:B_16 --model runs/train/pets-B_16 --no-bundle",
+        "vitsmith probe pets --model augreg:B_16 --model runs/train/pets-B_16",
     ),
     "distill": ("vitsmith distill pets --teacher runs/train/pets-B_16 --arch ViT-Ti_16",),
     "lit": ("vitsmith lit captions.csv --model augreg:B_16",),

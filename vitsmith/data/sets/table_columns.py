@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any
 from vitsmith.data.sets.image_paths import Row, with_slashes
 from vitsmith.data.sets.table import TABLE_SUFFIXES, image_column_of, table_lines
 from vitsmith.errors import DatasetError, UnknownNameError
+from vitsmith.json_text import to_json
 
 ALL = "all"
 _NUMBER = re.compile(
@@ -76,4 +76,4 @@ def _plain(value: Any) -> Any:
     """A value of JSON as text, number or None."""
     if isinstance(value, bool):
         return str(value).lower()
-    return value if value is None or isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+    return value if value is None or isinstance(value, str | int | float) else to_json(value)
