@@ -156,8 +156,7 @@ def test_all_copies_of_the_query_are_left_out_however_many(folder: Path, tmp_pat
     for number in range(30):
         shutil.copy(folder / "copy.png", tmp_path / f"same{number}.png")
     others = [Path("photos") / f"{number:02}.png" for number in range(3)]
-    vs.write_index(Encoder("vit"), [*sorted(tmp_path.iterdir()), *others], tmp_path / "index")
-    index = vs.open_index(tmp_path / "index")
+    index = vs.write_index(Encoder("vit"), [*sorted(tmp_path.iterdir()), *others], tmp_path / "index")
     for query in (
         "copy.png",
         (folder / "copy.png").read_bytes(),

@@ -160,7 +160,7 @@ def _show(result: Probed) -> None:
             ("training images", f"{result.train_images:,}"),
             ("best", f"{best.name}, {result.chosen}" if len(result.models) > 1 else None),
             ("logistic probe", f"{best.features}, {best.choice}"),
-            ("worst classes", _worst(result)),
+            ("worst classes", _worst(result) or None),
             ("time", "; ".join(_times(one) for one in result.models)),
             ("bundle", result.bundle and result.bundle.folder),
             ("no bundle", result.no_bundle),

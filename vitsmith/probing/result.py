@@ -141,7 +141,13 @@ class Probed:
         """The columns of a table of models and methods, and its rows as text."""
         methods = [one for one in METHODS if any(model.score(one) for model in self.models)]
         shown = [self.most_shots] if self.most_shots else []
-        columns = ("model", "features", *methods, *(f"{count} shots" for count in shown), "cross-validated")
+        columns = (
+            "model",
+            "features",
+            *methods,
+            *(f"{count} shot{'' if count == 1 else 's'}" for count in shown),
+            "cross-validated",
+        )
         rows = []
         for model in self.models:
             cells = [_told(model.score(method)) for method in methods]
@@ -208,9 +214,10 @@ def share_told(share: float, interval: Sequence[float]) -> str:
 
 
 def worst_classes(result: Probed, count: int) -> list[tuple[str, float]]:
-    """The classes with the lowest accuracy of the logistic probe on the best model, and that accuracy."""
+    """The classes that the logistic probe on the best model does not always name, worst first, and its accuracy."""
     score = result.best.score("logistic")
     if score is None:
         return []
-    known = [(name, share) for name, share in zip(result.classes, score.per_class, strict=True) if share is not None]
-    return sorted(known, key=lambda one: one[1])[:count]
+    shares = zip(result.classes, score.per_class, strict=True)
+    wrong = [(name, share) for name, share in shares if share is not None and share < 1]
+    return sorted(wrong, key=lambda one: one[1])[:count]

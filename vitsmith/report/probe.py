@@ -38,7 +38,8 @@ def make_probe_report(result: Probed, folder: Path, command: str) -> Report:
     sections = [_models(result)]
     if shots := _shots(result):
         sections.append(shots)
-    sections.append(_worst(result))
+    if worst := _worst(result):
+        sections.append(worst)
     if notes := _notes(result):
         sections.insert(0, Section("What to look at", notes=notes))
     return Report(
@@ -52,7 +53,7 @@ def make_probe_report(result: Probed, folder: Path, command: str) -> Report:
 
 
 def draw_shots(models: Sequence[ModelProbe], theme: Theme = LIGHT) -> Drawing:
-    """Draws the mean accuracy of prototypes over the shots, with the band that holds 95% of the draws."""
+    """Draws the mean accuracy of prototypes over the shots, with the band of its 95% intervals."""
     figure = new_figure(theme)
     axes = figure.subplots()
     colours = (theme.first, theme.second, theme.faint)
@@ -141,8 +142,10 @@ def _shots(result: Probed) -> Section | None:
     )
 
 
-def _worst(result: Probed) -> Section:
+def _worst(result: Probed) -> Section | None:
     rows = tuple((name, f"{share:.1%}") for name, share in worst_classes(result, WORST))
+    if not rows:
+        return None
     caption = f"The linear probe on {result.best.name}: the {len(rows)} classes with the lowest accuracy."
     return Section("Worst classes", table=Table(("class", "accuracy"), rows, caption))
 

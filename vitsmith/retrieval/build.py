@@ -18,6 +18,7 @@ from vitsmith.errors import ImageError
 from vitsmith.retrieval.changes import changed_files, tell_changed
 from vitsmith.retrieval.description import Dtype, Kind, Space
 from vitsmith.retrieval.index import Index, identity_of
+from vitsmith.retrieval.queries.searchable import SearchableIndex, open_index
 from vitsmith.retrieval.rows import Progress, add_rows, check_texts, nothing_read, rows_of
 from vitsmith.retrieval.sync.run import Following, Synced, sync_index
 from vitsmith.retrieval.writer import IndexWriter
@@ -41,7 +42,7 @@ def write_index(
     on_input: Progress | None = None,
     on_changed: Changed | None = None,
     on_synced: Callable[[Synced], None] | None = None,
-) -> Index:
+) -> SearchableIndex:
     """Write the embeddings of all `inputs` into the index in `folder`, which may be new, unfinished or complete.
 
     `inputs` are one or several images, or with kind 'texts' the texts themselves. `columns` are what else is known of
@@ -50,21 +51,26 @@ def write_index(
     With `sync` the index follows `inputs`, whatever it held before: see `sync_index`, also for `drop_others`;
     `on_synced` is called with what was done. The old index can be searched until the new one takes its place.
 
+    The index that it gives is that of `vitsmith.open_index`, with `encoder` as its model.
+
     Raises what IndexWriter, `build_index` and `sync_index` do, and InputError for texts when the model cannot read
     them.
     """
     listed = list(several(inputs))
     rows = rows_of(columns, len(listed))
     space = space_of(encoder, kind, encoder.bundle.where, dtype)
+    synced = None
     with IndexWriter(path(folder, "an index"), space, sync=flag(sync, "sync")) as writer:
-        if not sync:
-            return build_index(
-                encoder, listed, writer, retry=retry, columns=rows, on_input=on_input, on_changed=on_changed
-            )
-        how = Following(retry=retry, drop_others=drop_others, columns=rows, on_input=on_input)
-        index, synced = sync_index(encoder, listed, writer, how)
-    if on_synced is not None:
+        if sync:
+            how = Following(retry=retry, drop_others=drop_others, columns=rows, on_input=on_input)
+            _, synced = sync_index(encoder, listed, writer, how)
+        else:
+            build_index(encoder, listed, writer, retry=retry, columns=rows, on_input=on_input, on_changed=on_changed)
+    if on_synced is not None and synced is not None:
         on_synced(synced)
+    index = open_index(writer.folder)
+    if index.space.what != "patches":  # which are not searched
+        index.encoder = encoder
     return index
 
 
