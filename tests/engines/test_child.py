@@ -22,6 +22,7 @@ from vitsmith.engines.openvino import engine as openvino
 from vitsmith.engines.openvino import probe as openvino_probe
 from vitsmith.engines.plan import Plan, plans
 from vitsmith.errors import BundleError, InputError
+from vitsmith.machine import bf16_dot_products
 
 
 def test_a_program_that_kills_its_process_is_refused_and_that_is_remembered(
@@ -86,7 +87,7 @@ def test_a_program_is_probed_once(programs: Any, own_cache: Path, monkeypatch: p
     assert len(tried) == 1
     open_engine(made["onnx"], "openvino", precision="bf16")
     open_engine(made["openvino"])
-    assert len(tried) == 3
+    assert len(tried) == (3 if bf16_dot_products() else 2)  # other processors compute it in float32, which is known
 
 
 def test_plans_are_measured_in_the_child_for_auto(
