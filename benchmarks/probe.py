@@ -7,10 +7,10 @@ principal axes are turned, so that the numbers correlate, and whose variances fa
 of real features do. They are made so that accuracies are about 70% to 90%. All choices are made on training images.
 
 - vitsmith: `fit_neighbours`, `fit_ridge`, `fit_logistic` and `score_few_shot`, as `vitsmith probe` calls them
-- scikit-learn: `KNeighborsClassifier` (cosine, the same votes) by `GridSearchCV` over the same k and folds;
-  `RidgeClassifierCV`, its own leave-one-out, over the same strengths; `LogisticRegressionCV` (lbfgs, its own warm
-  starts, log-loss, as many jobs as threads) over the same folds and exactly the strengths that vitsmith tried. All on
-  standardised float32 features, with scikit-learn's usual tolerance.
+- scikit-learn: `KNeighborsClassifier` (cosine, the same votes, features as they are) by `GridSearchCV` over the same k
+  in folds, where vitsmith leaves out each image; on standardised features `RidgeClassifierCV`, its own leave-one-out,
+  over the same strengths, and `LogisticRegressionCV` (lbfgs, its own warm starts, log-loss, as many jobs as threads)
+  over the same folds and exactly the strengths that vitsmith tried, with scikit-learn's usual tolerance.
 
 In each round every method of both runs once, in turns, in one process. Times are of fitting with all choices, without
 making the features; those of vitsmith's linear probes include standardising and the principal axes, which ridge and

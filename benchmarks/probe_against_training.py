@@ -191,10 +191,11 @@ def main() -> None:
                 rows.append(compare(place, sets[name], name, tower, options))
                 print(table(rows[-1:], options.times)[-1], flush=True)
     command = " ".join(["python benchmarks/probe_against_training.py", *(["--tiny"] if options.tiny else [])])
+    command += f" --seeds {' '.join(map(str, options.seeds))} --times {' '.join(f'{one:g}' for one in options.times)}"
     report = [
         "# A probe on frozen features beside full training in the same time",
         "",
-        f"`{command} --seeds {' '.join(map(str, options.seeds))}`, {datetime.date.today()}, {describe_machine()}, "
+        f"`{command}`, {datetime.date.today()}, {describe_machine()}, "
         f"Python {platform.python_version()}, torch {torch.__version__} (threads: {torch.get_num_threads()}); load of "
         f"the machine at the start: {load:.1f}; {time.perf_counter() - began:.0f} s in all. Top-1 in percent of "
         f"held-out images: the mean, and each seed. Towers of width {CONFIG['width']}: {'; '.join(towers)}.",

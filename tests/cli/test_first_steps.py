@@ -312,6 +312,8 @@ def test_images_that_are_missing_are_not_said_to_be_given_twice(capsys, tmp_path
         (("predict", "m", "d", "--skip-unreadable", "5"), "it is a share, so 50 % is 0.5"),
         (("prune", "m", "--data", "d", "--keep", "1.2"), "--keep 1.2 is out of range: at most 1\n"),
         (("quantize", "m", "--images", "d", "--min-agreement", "99.5"), "it is a share, so 50 % is 0.5"),
+        (("retrieve", "a", "--index", "i", "--min-score", "5"), "--min-score 5 is out of range: it is a cosine"),
+        (("duplicates", "i", "--threshold", "97"), "--threshold 97 is out of range: it is a cosine, from -1 to 1\n"),
     ],
 )
 def test_percent_in_the_place_of_a_share_are_told(capsys, arguments, told) -> None:

@@ -67,7 +67,8 @@ def test_a_better_exported_program_is_the_best_and_the_bundle_is_of_another(pair
     measured = next(one for one in probed.bundle.measurements if one.metric == "top1")
     assert measured.value == probed.models[1].score("logistic").accuracy  # type: ignore[union-attr]
     assert any("program is the best, and an exported program" in one for one in probed.remarks)
-    assert "exported program" in (probed.folder / "report.html").read_text()  # type: ignore[operator]
+    page = (probed.folder / "report.html").read_text()  # type: ignore[operator]
+    assert "exported program" in page and "--model program" not in page
 
 
 def test_scores_of_rounded_features_are_recorded_as_such(pair: list[Bundle]) -> None:

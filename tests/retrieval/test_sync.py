@@ -486,14 +486,29 @@ def test_a_sync_killed_at_any_moment_leaves_the_old_or_the_new_index(photos: Pat
     assert done == sorted(done) and {0, 3, 6} <= set(done)  # what was done is not done again
 
 
+class Stopped(Reading):
+    """Interrupted after the first image."""
+
+    def stream(self, images: Iterable[Any]) -> Iterator[tuple[str, np.ndarray] | Failure]:
+        yield next(iter(super().stream(images)))
+        raise KeyboardInterrupt
+
+
+def test_a_damaged_part_is_told_by_a_sync_that_goes_on(photos: Path) -> None:
+    sync()
+    Path("photos/0.jpg").unlink()
+    for name in "pq":
+        Path(f"photos/{name}.jpg").write_bytes(f"new {name}".encode())
+    with pytest.raises(KeyboardInterrupt):
+        sync(encoder=Stopped())
+    part = Path("index/part-000000.npy")
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match=r"part-000000.npy is damaged"):
+        sync()
+
+
 def test_plain_embed_does_not_touch_an_unfinished_sync(photos: Path) -> None:
     sync()
-
-    class Stopped(Reading):
-        def stream(self, images: Iterable[Any]) -> Iterator[tuple[str, np.ndarray] | Failure]:
-            yield next(iter(super().stream(images)))
-            raise KeyboardInterrupt
-
     for name in "pq":
         Path(f"photos/{name}.jpg").write_bytes(f"new {name}".encode())
     with pytest.raises(KeyboardInterrupt):

@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 import vitsmith as vs
 from tests.sorting.collections import index_of, picture, towards
 from tests.tiny import CONFIGS, pictures, tiny_model
+from vitsmith.data.images.photo import facts_of
 from vitsmith.data.images.read import read_image
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.retrieval.description import copies_name, read_description, write_description
@@ -170,6 +173,23 @@ def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
             assert picture_size(str(path)) == read_image(path).shape[1::-1]
     (tmp_path / "none.jpg").write_bytes(b"\xff\xd8\xff")
     assert picture_size(str(tmp_path / "none.jpg")) == picture_size(str(tmp_path / "nowhere")) == (0, 0)
+
+
+def test_the_size_of_a_picture_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a PNG of 500 megapixels, which is a small file."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (9, 5)).save(tmp_path / "plain.png")
+    Image.new("RGB", (9, 5)).save(tmp_path / "turned.png", exif=exif)
+
+    def decodes(*_: Any) -> None:
+        raise AssertionError("the pixels are decoded")
+
+    monkeypatch.setattr(PngImageFile, "load", decodes)
+    for name, size in (("plain", (9, 5)), ("turned", (5, 9))):
+        path = tmp_path / f"{name}.png"
+        facts = facts_of(path.read_bytes())
+        assert picture_size(str(path)) == size == (facts["width"], facts["height"])
 
 
 def test_near_texts_of_an_index_of_texts(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def duplicates(
     places: PlacesArgument,
     model: PlacesModelOption = "",
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Least cosine of images that look alike; depends on the model.")
+        float, typer.Option(help="Least cosine of images that look alike; depends on the model.")
     ] = 0.97,
     sheet: Annotated[Path | None, sheet_option("the groups")] = None,
     json: JsonOption = False,

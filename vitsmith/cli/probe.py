@@ -1,4 +1,4 @@
-"""`vitsmith probe`: how good frozen features are on labelled images, and a classifier from them, in seconds."""
+"""`vitsmith probe`: how good frozen features are on labelled images, and a classifier from them."""
 
 from __future__ import annotations
 

@@ -34,8 +34,9 @@ from vitsmith.weights.load import without_head as headless
 from vitsmith.weights.torch_model import without_head
 
 Kind = Literal["pooled", "class_and_mean"]
-"""'pooled' is the input of the model's own head; 'class_and_mean' the class token and the mean of the patches, one
-behind the other, as DINOv2's linear evaluation takes them (arXiv 2304.07193, appendix B.3)."""
+"""'pooled' is what the model pools of its tokens, before any `representation` or `unit`; 'class_and_mean' the class
+token and the mean of the patches, one behind the other, as DINOv2's linear evaluation takes them (arXiv 2304.07193,
+appendix B.3)."""
 FeatureChoice = Literal["auto", "pooled", "class_and_mean"]
 
 _ENGINES_OF_TORCH = ("auto", "torch", "torch-compiled")

@@ -44,8 +44,9 @@ GATE_IMAGES = 256
 """Held-out images that the bundle on disk must answer as the probe did, evenly chosen: each runs through the model."""
 GOLDEN_IMAGES = 4
 
-REQUIRED = Requirements(relative=2e-3, agreement=1.0, accuracy_drop=0.0)
-"""Requirements for features in float32: as golden outputs, whose sums another batch adds in another order."""
+REQUIRED = Requirements(relative=2e-3, agreement=1.0)
+"""Requirements for features in float32: as golden outputs, whose sums another batch adds in another order.
+Which of two classes that are equal within that comes first may differ, and with it the accuracy."""
 REQUIRED_MERGING = Requirements(relative=0.05, agreement=0.98, accuracy_drop=1.0)
 """For a model that merges tokens, where rounding may merge another pair."""
 REQUIRED_ROUNDED = Requirements(relative=0.3, agreement=0.95, accuracy_drop=1.0)

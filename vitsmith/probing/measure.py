@@ -26,9 +26,6 @@ from vitsmith.probing.classifiers.scores import MethodScore, score_answers, scor
 from vitsmith.probing.features import FrozenFeatures
 from vitsmith.probing.zero_shot import WordsAsked, answer_in_words
 
-LOGISTIC = "logistic"
-"""The method whose weights become the head of a bundle."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Methods:

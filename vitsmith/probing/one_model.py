@@ -124,6 +124,7 @@ def probe_one(probing: Probing, candidate: NamedModel) -> Done:
     with probing.watch(f"features of {candidate.name}", sum(map(len, parts))) as on_image:
         reading = PassOptions(record.salt, settings.batch_size, settings.skip_unreadable, tell, on_image)
         train, held_out = (extract(part, backbone.spec, engine, reading, cache) for part in parts)
+    del cache  # it holds all features once more
     _tell_pass(train, held_out, tell_of)
     began = time.perf_counter()
     with probing.watch(f"fitting on {candidate.name}", 0):

@@ -65,17 +65,21 @@ def check_words(words: Words, classes: Sequence[str]) -> None:
     missing = [name for name in classes if normal(name) not in names]
     if missing:
         raise InputError(
-            f"the labels lack {list_classes(missing)} of the data: `labels_file` FILE has a line for each, with its "
-            "name and, behind a tab, words for it"
+            f"the labels lack {list_classes(missing)} of the data: a file of labels (`labels` in Python, --labels-file "
+            "on the command line) has a line for each, with its name and, behind a tab, words for it"
         )
 
 
 def _tell_unread(classifier: ZeroShotClassifier, tell: Tell) -> None:
     if classifier.cut:
-        tell(
-            f"{classifier.where}: words longer than its context are cut, of {', '.join(map(repr, classifier.cut[:5]))}"
-        )
-    if classifier.unknown:
-        name, words = next(iter(classifier.unknown.items()))
-        more = f", and in {len(classifier.unknown) - 1} more labels" if len(classifier.unknown) > 1 else ""
-        tell(f"not in its vocabulary, and read as the unknown word: {' '.join(map(repr, words))} of {name!r}{more}")
+        shown = ", ".join(map(repr, classifier.cut[:_SHOWN]))
+        more = f" and {len(classifier.cut) - _SHOWN} more" if len(classifier.cut) > _SHOWN else ""
+        tell(f"words longer than the context of {classifier.where} are cut, of {shown}{more}")
+    for found, told in (
+        (classifier.unknown, "not in its vocabulary, and read as the unknown word"),
+        (classifier.bytewise, "without a piece in its vocabulary, and read byte by byte"),
+    ):
+        if found:
+            name, words = next(iter(found.items()))
+            more = f", and in {len(found) - 1} more labels" if len(found) > 1 else ""
+            tell(f"{told}: {' '.join(map(repr, words))} of {name!r}{more}")

@@ -166,7 +166,7 @@ def _commands(result: Probed) -> tuple[Command, ...]:
     return (
         Command("Classify images:", f"vitsmith predict {bundle} IMAGES"),
         Command("A program that needs no torch:", f"vitsmith export {bundle} --to onnx --data {data}"),
-        Command("Train all of its weights:", f"vitsmith train {data} --model {shell_quoted(result.best.name)}"),
+        Command("Train all of its weights:", f"vitsmith train {data} --model {bundle}"),
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Facts(Frozen):
 
 @dataclass(frozen=True)
 class ApproximatelyFound(Found):
-    """Some of the nearest vectors; where there are fewer, scores are -inf and positions -1."""
+    """The nearest of the vectors that were looked at."""
 
     looked_at: Array
     """int64 (Q,): the number of vectors among which they were found, of N."""
@@ -116,10 +117,14 @@ class ApproximateIndex:
     def _sizes(self, queries: Array, probes: int) -> Array:
         """The number of vectors in the neighbourhoods of each query (Q,)."""
         chosen = self._program.quantizer.search(queries, probes)[1]
-        lists = self._program.invlists
-        sizes = np.array([lists.list_size(centre) for centre in range(self.facts.centres)])
-        looked_at: Array = np.where(chosen >= 0, sizes[chosen], 0).sum(axis=1)
+        looked_at: Array = np.where(chosen >= 0, self._list_sizes[chosen], 0).sum(axis=1)
         return looked_at
+
+    @cached_property
+    def _list_sizes(self) -> Array:
+        """(centres,) the number of vectors in each neighbourhood."""
+        lists = self._program.invlists
+        return np.array([lists.list_size(centre) for centre in range(self.facts.centres)])
 
     def _exact_scores(self, queries: Array, positions: Array) -> Array:
         there = positions >= 0

@@ -20,6 +20,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FileState
 from vitsmith.errors import InputError
 from vitsmith.files.atomic import remove_empty
+from vitsmith.files.workspace import clean
 from vitsmith.finite import rows_not_finite
 from vitsmith.retrieval.description import (
     DESCRIPTION,
@@ -99,7 +100,9 @@ class IndexWriter:
             self.begun = self.description
             """What index.json says."""
             if sync:
-                self.description = begun or self.begun.model_copy(update={"complete": False})
+                # Errors compare the checksum with that of index.json, to tell damage from an index written anew.
+                unfinished = {"complete": False, "checksum": self.begun.checksum}
+                self.description = (begun or self.begun).model_copy(update=unfinished)
             self._clean()
         except BaseException:
             self._lock.release()
@@ -255,6 +258,7 @@ class IndexWriter:
 
     def _clean(self) -> None:
         """Remove what a killed process left: half-written files, and complete ones that index.json does not name."""
+        clean(self.folder)
         known = {name for part in (*self.begun.parts, *self.description.parts) for name in part.files}
         if self.description is not self.begun:
             known.add(SYNC)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitsmith.arguments import Tell
+from vitsmith.data.images.photo import DIGITS
 from vitsmith.errors import InputError
 from vitsmith.retrieval.changes import changed_files
 from vitsmith.retrieval.file_state import NAMELESS, is_other
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.answers import name_from_here
 
-DIGITS = 32  # hexadecimal digits of SHA-256 that an index keeps of each file
 _SHOWN = 3  # names in a message
 FileId = tuple[int, int]
 

@@ -1,4 +1,7 @@
-"""The size of a picture, from the header of its file: nothing is decoded."""
+"""The size of a picture, from the header of its file: nothing is decoded.
+
+A PNG whose EXIF stands behind its pixels, which is rare, has the size that it has before it is turned.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from contextlib import suppress
 
 from PIL import Image
 
-from vitsmith.data.images.orientation import orientation_of
+from vitsmith.data.images.orientation import header_orientation
 
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # as in data/images/read.py
@@ -31,5 +34,5 @@ def _size(file: io.BufferedReader) -> tuple[int, int]:
             width, height = header.size
             if tags := getattr(header, "tag_v2", None):  # of a TIFF, as it is or upright by the version of Pillow
                 width, height = tags[_WIDTH], tags[_HEIGHT]
-            return (height, width) if orientation_of(header) >= 5 else (width, height)
+            return (height, width) if header_orientation(header) >= 5 else (width, height)
     return 0, 0

@@ -87,7 +87,7 @@ class Opener:
 
 @dataclass(frozen=True)
 class Gathering:
-    """How places are read. `encoder` opens the model that embeds images; None for none."""
+    """How places are read."""
 
     opener: Opener
     """Opens the model that embeds images."""

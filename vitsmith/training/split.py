@@ -65,11 +65,12 @@ def record_split(
     a resumed run has exactly the same one. Raises BundleError for a parent whose record is damaged.
     """
     taught = _leaks_of_teacher(teacher, parts, devices, tell)
+    named = " or ".join(filter(None, parents))
     began = _begin(parents, tell)
     kept = _kept(run) if resumed else None
     kept, salt = devices.gather((kept, began.salt))[0]  # the main process's: only it has a run
     if kept is not None:
-        return Recorded(kept, (*_leaks(kept, parents), *taught), resumed=True)
+        return Recorded(kept, (*kept.leaks(named), *taught), resumed=True)
     began = replace(began, salt=salt)
     total = sum(len(samples) for samples in parts.values() if samples is not None)
     reading = _Reading(total // devices.count, tell)
@@ -80,7 +81,7 @@ def record_split(
     if run is not None:
         with replacing(run.folder / SPLIT) as partial:
             write_split(record, partial)
-    return Recorded(record, (*_leaks(record, parents), *taught))
+    return Recorded(record, (*record.leaks(named), *taught))
 
 
 def forget_kept(run: Run) -> None:
@@ -152,7 +153,3 @@ def _leaks_of_teacher(
             digests = distinct(_read(samples, record.salt, devices, _Reading(len(samples) // devices.count, tell)))
             told += leak(digests, record.as_parent().earlier, what, f"the teacher {teacher}")
     return tuple(told)
-
-
-def _leaks(record: SplitRecord, parents: Sequence[str]) -> list[str]:
-    return record.leaks(" or ".join(filter(None, parents)))

@@ -45,6 +45,9 @@ MOST: dict[str, float] = {
 }
 """The largest value of each option that takes a number, whichever verb has it."""
 
+COSINES = ("min_score", "threshold")
+"""Those of them that are cosines, and no shares."""
+
 
 class Verb(TyperCommand):
     """A verb that refuses what would otherwise be silently ignored. Raises InputError."""
@@ -135,6 +138,8 @@ def _check_number(name: str, value: float) -> None:
     option = f"--{name.rstrip('_').replace('_', '-')}"
     if not math.isfinite(value):
         raise InputError(f"{option} {value} is no finite number: give one")
+    if name in COSINES and abs(value) > MOST[name]:
+        raise InputError(f"{option} {value:g} is out of range: it is a cosine, from -1 to 1")
     if MOST[name] == 1 and (percent := explain_percent(value)):
         raise InputError(f"{option} {value:g} is out of range: {percent}")
     if abs(value) > MOST[name]:

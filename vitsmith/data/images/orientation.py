@@ -19,12 +19,24 @@ def jpeg_orientation(data: bytes) -> int:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation of a Pillow image; 1 when it is absent or the EXIF is damaged, as in viewers."""
+    """EXIF orientation of a Pillow image; 1 when it is absent or the EXIF is damaged, as in viewers.
+
+    Pillow decodes a PNG for it.
+    """
     with suppress(Exception):
-        orientation = image.getexif().get(_ORIENTATION)
-        if isinstance(orientation, int) and 1 <= orientation <= 8:
-            return orientation
+        return _valid(image.getexif().get(_ORIENTATION))
     return 1
+
+
+def header_orientation(header: Image.Image) -> int:
+    """As `orientation_of`, and nothing is decoded: EXIF that stands behind the pixels of a PNG is not found."""
+    with suppress(Exception):
+        return _valid(Image.Image.getexif(header).get(_ORIENTATION))  # PngImageFile.getexif decodes the pixels
+    return 1
+
+
+def _valid(orientation: object) -> int:
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

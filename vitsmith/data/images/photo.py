@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import simplejpeg
 
 from vitsmith.data.images.exif import Exif, exif_of, read_exif
-from vitsmith.data.images.orientation import orientation_of
+from vitsmith.data.images.orientation import header_orientation
 from vitsmith.data.images.read import open_header
 from vitsmith.data.images.sources import SelfReading, read_path
 
-_DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
+DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _FRESH = 2_000_000_000
 """Nanoseconds in which a file may change again without another time: FAT counts in two seconds."""
@@ -79,7 +79,7 @@ FACTS = ("taken", "latitude", "longitude", "width", "height", "bytes")
 def state_of(found: os.stat_result, data: bytes | None = None, *, digest: str = "") -> FileState:
     """The state of a file with the content `data`, which was `found` so just before that was read."""
     fresh = time.time_ns() - found.st_ctime_ns < _FRESH
-    digest = digest if data is None else hashlib.sha256(data).hexdigest()[:_DIGITS]
+    digest = digest if data is None else hashlib.sha256(data).hexdigest()[:DIGITS]
     return FileState(found.st_size, found.st_mtime_ns, digest, 0 if fresh else found.st_ctime_ns)
 
 
@@ -102,7 +102,7 @@ def _described(data: bytes) -> tuple[Exif, tuple[Any, Any]]:
         if tags := getattr(header, "tag_v2", None):  # Pillow gives a TIFF's size as it is, or upright, by its version
             width, height = tags[_WIDTH], tags[_HEIGHT]
     exif = read_exif(exif_of(data, header))
-    turned = exif.orientation if header is None or exif.orientation > 1 else orientation_of(header)
+    turned = exif.orientation if header is None or exif.orientation > 1 else header_orientation(header)
     return exif, (height, width) if turned >= 5 else (width, height)
 
 

@@ -33,7 +33,7 @@ LARGEST = 64 << 20
 _HEAD = 4096
 _ENDS = re.compile(r"\r\n|\r|\n")
 _LINE = re.compile(r'("(?:[^"]|"")*"|[^"\t][^\t]*|)[ ]*(?:\t(.*))?', re.DOTALL)
-"""A name, with or without quotes, optionally followed by a tab and words."""
+"""A name, with or without quotes, optionally followed by tabs and words."""
 _CELL = re.compile(r'(?:^|(?<=\t))[ ]*("(?:[^"]|"")*"[ ]*(?=\t|$)|[^\t]*)')
 """The words between two tabs, with or without quotes, within which a tab is part of the words."""
 _QUOTES = 'write  "a, b"  for text in quotes, and "" for each quote within it'

@@ -33,8 +33,8 @@ def fit_ridge(
     """Least squares with the strength of `strengths` that has the least squared error on images left out one by one.
 
     The bias is not penalised. A group is left out as a whole. Features are standardised by all training images, those
-    left out included. Among equals the stronger one is taken. `axes` are those of
-    `train`, where they are there already.
+    left out included. Among equals the stronger one is taken. `axes` are those of `train`, if
+    they are known.
 
     Raises InputError for fewer than 3 images, for one class, and for a strength that is not above 0.
     """

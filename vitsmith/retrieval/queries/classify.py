@@ -36,8 +36,9 @@ def classify_index(
 
     Their sources open from the present folder: ids, or whole paths where those lead elsewhere. Further files with the
     same content follow each, with the same answer. They are those of `classifier` for the images, but for the rounding
-    of vectors that are kept in float16. Raises
-    InputError as `check_classifiable`, for an index of another model, and for a damaged one.
+    of vectors that are kept in float16.
+
+    Raises InputError as `check_classifiable`, for an index of another model, and for a damaged one.
     """
     check_classifiable(index)
     root = index.description.root

@@ -28,9 +28,10 @@ def matching(index: Index, text: str) -> Array:
     """The rows that fulfil the condition `text`: bool (N,).
 
     Columns are those of the index and `id`, the name of each file: a row with copies fulfils it when one of its files
-    does. A date compares with a part of it: '2024-05' is the whole month. Raises
-    InputError, which shows where, for what cannot be read, for a column that is not there, and for a comparison of a
-    text with a number.
+    does. A date compares with a part of it: '2024-05' is the whole month.
+
+    Raises InputError, which shows where, for what cannot be read, for a column that is not there, and for a comparison
+    of a text with a number.
     """
     try:
         rows = _Condition(parsed(text), index).rows()

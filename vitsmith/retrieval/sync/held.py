@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vitsmith.data.images.photo import FACTS, FileState
 from vitsmith.retrieval.description import Description
+from vitsmith.retrieval.folder import current_folder
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.sync.plan import HeldContents
 
@@ -69,7 +70,7 @@ class Holdings:
     def root_of(self, part: int) -> str:
         """The folder from which the relative ids of a part lead."""
         begun = part < len(self.begun.parts)
-        return (self.begun if begun else self.index.description).root or os.getcwd()  # noqa: PTH109
+        return (self.begun if begun else self.index.description).root or current_folder()
 
     def key_of(self, name: str, root: str) -> str:
         """The key of an id."""

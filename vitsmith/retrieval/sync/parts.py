@@ -114,6 +114,7 @@ class _Part:
             for key, one in holdings.failed.items()
             if one.part == at and key in wanted.ids and wanted.files.now[key] is None
         ]
+        self._had = self.read.columns()
         self.columns = self._columns(wanted, given)
 
     @property
@@ -131,14 +132,14 @@ class _Part:
             and self.seen == (read.seen() or [None] * read.facts.rows)
             and sorted(self.copies) == sorted(copies)
             and self.failed == [_as_written(one) for one in read.failed()]
-            and self.columns == read.columns()
+            and self.columns == self._had
         )
 
     def _columns(self, wanted: Wanted, given: set[str]) -> dict[str, list[Any]]:
         """The columns of the kept rows, with what was read or given anew; those `given` replace earlier ones."""
         before = {
             name: [values[row] for row in self.kept]
-            for name, values in self.read.columns().items()
+            for name, values in self._had.items()
             if not given or name in FACTS or name in given
         }
         kept = [key for key in self.keys if key]
