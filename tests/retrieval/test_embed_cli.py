@@ -123,7 +123,7 @@ def test_standard_input(models: Path, folder: Path, capsys: Any, monkeypatch: py
     assert open_index("captions").ids(range(4)) == list(TEXTS)
     give("a cat\n\na dog\n")
     _, out, _ = call(capsys, "retrieve", "-", "--index", "index", "--json")
-    assert [answer["query"] for answer in read_lines(out)] == ["a cat", "a dog"]
+    assert [answer["query"] for answer in read_lines(out)] == ["a cat", "", "a dog"]
 
 
 def test_unreadable_images_are_skipped_and_make_the_exit_code_2(models: Path, folder: Path, capsys: Any) -> None:

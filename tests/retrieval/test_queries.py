@@ -119,10 +119,11 @@ def test_where_and_the_least_score_leave_fewer_answers(folder: Path, capsys: Any
     same(documents(call(capsys, *asked, "--where", where)[1])[0]["results"], some)
     code, out, err = call(capsys, *asked, "--min-score", "0.99")
     assert (code, documents(out)[0]["results"]) == (0, [])
-    assert err == f"no answer to 'a cat' has a score of 0.99: the best has {every[0][1]:.4f}\n"
+    note = f"no entry has a score of 0.99: the best has {every[0][1]:.4f}"
+    assert err == f"no answer to 'a cat': {note}\n" and documents(out)[0]["note"] == note
     code, out, err = call(capsys, *asked, "--where", "width > 50")
     assert (code, documents(out)[0]["results"]) == (0, [])
-    assert err == "none of the 12 entries of of-lit fulfils --where\n"
+    assert err == "none of the 12 entries of of-lit fulfils --where\n" and documents(out)[0]["note"] + "\n" == err
     index = vs.open_index("of-lit")
     assert [one.id for one in index.search("a cat", where=where)] == [name for name, _ in some]
     mask = np.arange(COUNT) < 2
@@ -211,7 +212,9 @@ def test_a_program_gets_the_answer_to_each_line_before_it_writes_the_next(folder
             return json.loads(process.stdout.readline())
 
         same(ask(b"a cat\n")["results"], ranked(encoder.texts(["a cat"])[0])[:2])
-        same(ask(b"\nphotos/03.png\r\n")["results"], ranked(encoder.images(["photos/03.png"])[0])[:2])
+        same(ask(b"photos/03.png\r\n")["results"], ranked(encoder.images(["photos/03.png"])[0])[:2])
+        for line in (b"\n", b" \r\n"):
+            assert ask(line) == {"query": "", "results": [], "note": "the line is empty"}
         for line, told in (
             (b"gone.png", "gone.png: cannot be read"),
             (b"qqq", "has no word that this model's vocabulary knows"),
@@ -222,7 +225,7 @@ def test_a_program_gets_the_answer_to_each_line_before_it_writes_the_next(folder
         process.stdin.close()
         assert json.loads(process.stdout.readline())["query"] == "a red circle"
         told = process.stderr.read().decode()
-    assert process.returncode == 2 and "3 of 6 queries could not be read" in told
+    assert process.returncode == 2 and "3 of 6 queries could not be answered" in told
 
 
 def test_lines_are_answered_as_text_too(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +237,8 @@ def test_lines_are_answered_as_text_too(folder: Path, capsys: Any, monkeypatch: 
     assert "no answer to 'a cat': 'a cat', 'a cat' cancel each other out" in err and "no answer to 'qqq'" in err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n \n")))
     code, out, err = call(capsys, "retrieve", "-", "--index", "of-lit")
-    assert (code, out) == (2, "") and "standard input holds no queries: write one a line" in err
+    assert (code, out) == (2, "(empty line):\n\n(empty line):\n")
+    assert "standard input holds no queries: write one a line" in err
 
 
 def test_the_approximate_search_says_what_it_looked_at(
@@ -259,7 +263,7 @@ def test_the_approximate_search_says_what_it_looked_at(
         assert "for all answers leave out --approximate" in err
     _, out, err = call(capsys, *asked, "--approximate", "--where", "id > 'photos/05.png'")
     (some,) = documents(out)
-    assert some["searched"] == 1 and "approximate: compared all 12 vectors" in err
+    assert some["searched"] == 1 and "compared all 6 that fulfil --where, of 12 vectors" in err
     assert some["results"] == documents(call(capsys, *asked, "--where", "id > 'photos/05.png'")[1])[0]["results"]
     index = vs.open_index("of-lit")
     found = index.search("a cat", 3, approximate=True)
@@ -277,6 +281,11 @@ def test_answers_as_a_sheet(folder: Path, tmp_path: Path, capsys: Any) -> None:
     text = page.read_text(encoding="utf-8")
     assert code == 0 and f"contact sheet: {page}" in err and len(out.splitlines()) == 11
     assert text.count("<img ") == 4 + 1 + 4 and "<h2>a &lt;cat&gt;</h2>" in text and "the query: copy.png" in text
+    code, _, _ = call(capsys, "retrieve", "a cat", "--index", "of-lit", "--sheet", page, "--min-score", "0.99")
+    text = page.read_text(encoding="utf-8")
+    assert code == 0 and "No answer: no entry has a score of 0.99: the best has 0." in text and "None." not in text
+    call(capsys, "retrieve", "a cat", "--index", "of-lit", "--sheet", page, "--where", "width > 50")
+    assert "No answer: none of the 12 entries of of-lit fulfils --where" in page.read_text(encoding="utf-8")
 
 
 def test_answers_print_and_are_a_sequence(folder: Path) -> None:
@@ -287,7 +296,9 @@ def test_answers_print_and_are_a_sequence(folder: Path) -> None:
         repr(found) == f"<2 answers to 'a cat'>\n{expected[0][1]:7.4f}  {first.id}\n{expected[1][1]:7.4f}  {second.id}"
     )
     assert first.path == folder / first.id and found[1] is second and found[:1] == (first,) and len(found) == 2
-    assert repr(index.search("a cat", min_score=1)) == "<no answer to 'a cat'>"
+    none = f"no entry has a score of 1: the best has {expected[0][1]:.4f}"
+    assert repr(index.search("a cat", min_score=1)) == f"<no answer to 'a cat': {none}>"
+    assert index.search("a cat", min_score=1).note == none and not found.note
     encoder = Encoder("lit")
     picture = pictures(COUNT)[3]
     for query in (picture, Image.fromarray(picture), Path("photos/03.png").read_bytes(), encoder.images([picture])[0]):
@@ -296,6 +307,7 @@ def test_answers_print_and_are_a_sequence(folder: Path) -> None:
         (encoder.images([picture]), "a query is one vector of 32 numbers"),
         ([], "the query is empty"),
         (encoder.images([picture])[0] * 2, "has length 2"),
+        (["a cat", encoder.images([picture])[0] * 2], "query 2 has length 2"),
         (["a cat", 3], "is not an image"),
     ):
         with pytest.raises(InputError, match=told):
@@ -456,6 +468,13 @@ def test_each_file_of_an_index_is_classified_and_what_it_was_is_told(
     assert f"not there any more, moved or deleted since: 1 ('{tmp_path / 'all' / 'c.png'}')" in err
     (found,) = vs.open_index(tmp_path / "index").search(folder / "photos" / "05.png", 1)
     assert found.path is None and found.shown == os.fspath(tmp_path / "all" / "c.png")
+    index = vs.open_index(tmp_path / "index")
+    ((row, copy),) = [(one.id, one.copies[0]) for one in index.search(folder / "photos" / "04.png") if one.copies]
+    shutil.copy(folder / "photos" / "08.png", tmp_path / copy)
+    _, _, err = call(capsys, *asked, "--index", tmp_path / "index", "--where", f"id == '{row}'")
+    assert f"1 of the answers changed since they were embedded ('{tmp_path / copy}') and were classified by" in err
+    arguments = ("--index", tmp_path / "index", "--images", folder / "photos" / "04.png", "--top", 1)
+    assert f"('{tmp_path / copy}') and were found by" in call(capsys, "retrieve", *arguments)[2]
 
 
 def test_a_table_keeps_its_names_beside_columns_of_the_same_names(tmp_path: Path) -> None:

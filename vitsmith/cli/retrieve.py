@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,18 +21,15 @@ from vitsmith.cli.arguments.options import (
     images_option,
     sheet_option,
 )
-from vitsmith.cli.arguments.queries import AskedQueries, WrongLine, queries_as_they_come, read_asked
-from vitsmith.cli.arguments.texts import tell_cut, tell_unknown
-from vitsmith.cli.terminal.found import FoundWriter, tell_files, tell_searched, write_found_sheet
+from vitsmith.cli.search.queries import AskedQueries, read_asked
+from vitsmith.cli.terminal.found import write_found_sheet
 from vitsmith.cli.terminal.output import say
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.approximate import ApproximateIndex
     from vitsmith.retrieval.index import Index
-    from vitsmith.retrieval.queries.answers import AnswerList
-    from vitsmith.retrieval.queries.nearest import Query
-    from vitsmith.retrieval.queries.parts import QueryPart
+    from vitsmith.retrieval.queries.nearest import AnswerSettings
 
 
 def retrieve(
@@ -95,11 +92,11 @@ def retrieve(
     json: JsonLinesOption = False,
 ) -> None:
     """Search an index by text or image: the nearest entries, best first, with their cosines."""
+    from vitsmith.cli.search.answers import QueryAnswers
     from vitsmith.errors import InputError
     from vitsmith.retrieval.description import check_searchable
-    from vitsmith.retrieval.index import open_index
+    from vitsmith.retrieval.queries.live import LiveSearch
     from vitsmith.retrieval.queries.nearest import AnswerSettings, check_min_score
-    from vitsmith.retrieval.queries.where import matching
 
     asked = read_asked(
         queries or [],
@@ -112,7 +109,9 @@ def retrieve(
     if not (asked or build_approximate or check):
         raise InputError("give a query as text, or images with --images FILE or --data DATA")
     check_min_score(min_score)
-    opened = open_index(index, unfinished=unfinished, verify=verify)
+    settings = AnswerSettings(count=top, min_score=min_score, exclude_query=exclude_query)
+    opening = _Opening(index, where, approximate=approximate, unfinished=unfinished, verify=verify)
+    opened = opening.open()
     if asked:
         check_searchable(index, opened.space)
     if sheet is not None:
@@ -120,127 +119,49 @@ def retrieve(
     if check:
         opened.check_hashes()
         say(f"{index}: {len(opened):,} vectors and their ids are as they were written")
-    allowed = matching(opened, where) if where else None
-    program = _approximate(opened, build_approximate) if approximate or build_approximate else None
+    settings = opening.fitted(opened, settings, anew=build_approximate)
     if not asked:
         return
-    _tell_none(opened, None if allowed is None else int(allowed.sum()))
     encoder = _open_encoder(opened, model, engine, image_size=image_size, read_as=read_as, vocabulary=vocabulary)
-    settings = AnswerSettings(
-        count=top,
-        min_score=min_score,
-        allowed=allowed,
-        exclude_query=exclude_query,
-        approximate=program if approximate else None,
-    )
-    search = _Search(opened, encoder, settings, asked, json=json)
-    search.run(keep=sheet is not None)
+    live = LiveSearch(opened, settings, lambda: opening.again(encoder, settings))
+    answers = QueryAnswers(live, encoder, asked, json=json)
+    answers.run(keep=sheet is not None)
     if sheet is not None:
-        write_found_sheet(sheet, opened, search.kept)
-    if search.failures:
-        raise InputError(f"{search.failures:,} of {search.count:,} queries could not be read, and have no answer")
+        write_found_sheet(sheet, live.index, answers.kept)
+    if answers.failures:
+        raise InputError(f"{answers.failures:,} of {answers.count:,} queries could not be answered: each says why")
 
 
-class _Search:
-    """Answers the queries of a command line, those that are known and then line by line."""
+@dataclass(frozen=True)
+class _Opening:
+    """How the index of a command line is opened, at first, and again where another process replaced it."""
 
-    def __init__(self, index: Index, encoder: Encoder, settings: Any, asked: AskedQueries, *, json: bool) -> None:
-        self._index, self._encoder, self._settings, self._asked = index, encoder, settings, asked
-        several = asked.lines or (len(asked.parts) > 1 and not asked.combine)
-        recall = settings.approximate.facts.recall if settings.approximate is not None else None
-        self._writer = FoundWriter(json=json, several=several, recall=recall, min_score=settings.min_score)
-        self.kept: list[tuple[AnswerList, Sequence[QueryPart]]] = []
-        self.failures = self.count = 0
+    folder: Path
+    where: str
+    approximate: bool
+    unfinished: bool
+    verify: bool
 
-    def run(self, *, keep: bool) -> None:
-        """Answers all; with `keep` the answers are kept for a sheet."""
-        self._less = self._embedded(self._asked.without)
-        told = self._settings.approximate is None
-        for group in self._groups():
-            queries = [one for one in group if not isinstance(one, WrongLine)]
-            found = self._answer(queries)
-            if not told and found:
-                tell_searched(self._settings.approximate, found)
-                told = True
-            answers = iter(zip(found, queries, strict=True))
-            for one in group:
-                self.count += 1
-                if isinstance(one, WrongLine):
-                    self.failures += 1
-                    self._writer.write_error(one.name, one.reason)
-                    continue
-                answer, query = next(answers)
-                self._writer.write(answer)
-                if keep:
-                    self.kept.append((answer, query.parts))
-            tell_files(self._index, [one for each in found for one in each])
+    def open(self) -> Index:
+        from vitsmith.retrieval.index import open_index
 
-    def _answer(self, queries: Sequence[Query]) -> list[AnswerList]:
-        from vitsmith.retrieval.queries.nearest import answer
+        return open_index(self.folder, unfinished=self.unfinished, verify=self.verify)
 
-        return answer(self._index, queries, self._settings)
+    def fitted(self, index: Index, settings: AnswerSettings, *, anew: bool = False) -> AnswerSettings:
+        """The settings with what depends on the index; `anew` builds the approximate one."""
+        from vitsmith.retrieval.queries.where import matching
 
-    def _groups(self) -> Iterator[list[Query | WrongLine]]:
-        """Queries that are answered together."""
-        parts = self._asked.parts
-        if parts:
-            vectors = self._embedded(parts)
-            if self._asked.combine:
-                yield [self._query(parts, vectors)]
-            else:
-                yield [self._query([part], vectors[at : at + 1]) for at, part in enumerate(parts)]
-        if self._asked.lines:
-            for lines in queries_as_they_come():
-                yield self._of_lines(lines)
+        allowed = matching(index, self.where) if self.where else None
+        program = _approximate(index, anew) if self.approximate or anew else None
+        return replace(settings, allowed=allowed, approximate=program if self.approximate else None)
 
-    def _of_lines(self, lines: Sequence[QueryPart | WrongLine]) -> list[Query | WrongLine]:
-        from vitsmith.errors import VitsmithError
-        from vitsmith.retrieval.queries.parts import embed_parts
-
-        parts = [line for line in lines if not isinstance(line, WrongLine)]
-        vectors = embed_parts(self._encoder, parts)
-        self._tell_words([part for part, row in zip(parts, vectors, strict=True) if not isinstance(row, VitsmithError)])
-        rows = iter(zip(parts, vectors, strict=True))
-        group: list[Query | WrongLine] = []
-        for line in lines:
-            if isinstance(line, WrongLine):
-                group.append(line)
-                continue
-            part, row = next(rows)
-            try:
-                if isinstance(row, VitsmithError):
-                    raise row
-                group.append(self._query([part], row[None]))
-            except VitsmithError as error:
-                group.append(WrongLine(part.name, str(error)))
-        return group
-
-    def _query(self, parts: Sequence[QueryPart], vectors: Any) -> Query:
-        from vitsmith.retrieval.queries.nearest import Query
-        from vitsmith.retrieval.queries.parts import combined
-
-        less = self._asked.without
-        name = " + ".join(part.name for part in parts) + "".join(f" - {part.name}" for part in less)
-        if len(parts) == 1 and not less:
-            return Query(name, vectors[0], tuple(parts))
-        names = [part.name for part in (*parts, *less)]
-        return Query(name, combined(vectors, self._less, names=names), tuple(parts))
-
-    def _embedded(self, parts: Sequence[QueryPart]) -> Any:
-        from vitsmith.retrieval.queries.parts import whole_parts
-
-        texts = [part.name for part in parts if part.image is None]
-        if texts:
-            tell_cut(self._encoder, texts)
-        vectors = whole_parts(self._encoder, parts)  # refuses what has no known word, which need not be told twice
-        if texts:
-            tell_unknown(self._encoder, texts)
-        return vectors
-
-    def _tell_words(self, parts: Sequence[QueryPart]) -> None:
-        if texts := [part.name for part in parts if part.image is None]:
-            tell_cut(self._encoder, texts)
-            tell_unknown(self._encoder, texts)
+    def again(self, encoder: Encoder, settings: AnswerSettings) -> tuple[Index, AnswerSettings]:
+        """Raises InputError where the index is not complete, or not of this model any more."""
+        index = self.open()
+        index.check_encoder(encoder)
+        fitted = self.fitted(index, settings)
+        say(f"{self.folder} was changed by another process: opened again, with {len(index):,} entries")
+        return index, fitted
 
 
 def _check_sheet(sheet: Path, index: Index, asked: AskedQueries) -> None:
@@ -252,14 +173,6 @@ def _check_sheet(sheet: Path, index: Index, asked: AskedQueries) -> None:
     check_sheet(sheet)
     if index.space.kind != "images":
         raise InputError(f"--sheet shows pictures, and {index.folder} is an index of texts: leave --sheet out")
-
-
-def _tell_none(index: Index, allowed: int | None) -> None:
-    """Says that nothing can be found, where that is so."""
-    if not len(index):
-        say(f"{index.folder} holds no vectors, so nothing is found")
-    elif allowed == 0:
-        say(f"none of the {len(index):,} entries of {index.folder} fulfils --where")
 
 
 def _open_encoder(index: Index, model: str, engine: str, **opening: Any) -> Encoder:

@@ -10,8 +10,8 @@ from vitsmith.retrieval.index import Index
 
 
 def changed_files(index: Index, positions: Sequence[int] | None = None) -> list[str]:
-    """Paths in an index of images whose files were changed since they were embedded; of all, or of those at
-    `positions`.
+    """The ids in an index of images, and of their copies, whose files were changed since they were embedded; of all
+    rows, or of those at `positions`.
 
     Missing files are left out: in an old index without a root, a relative path may not be found from another folder. In
     an old index without the states of files only their times are compared: a file has changed when it is newer than its
@@ -45,7 +45,13 @@ def _changed(index: Index, at: int, rows: Sequence[int]) -> list[str]:
     if seen is None:
         written = part.written_at()
         return [name for name in names if _modified(index.path_of(name)) > written]
-    return [name for name, state in zip(names, seen, strict=True) if is_other(index.path_of(name), state)]
+    copies = part.copies()
+    files = dict.fromkeys(
+        one
+        for name, state in zip(names, seen, strict=True)
+        for one in ((name, state), *(copies.get(state.digest, ()) if state is not None else ()))
+    )
+    return [name for name, state in files if is_other(index.path_of(name), state)]
 
 
 def _modified(path: Path) -> int:

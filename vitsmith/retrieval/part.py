@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from vitsmith.retrieval.description import (
     vectors_name,
 )
 from vitsmith.retrieval.part_files import PartReader, check_hash, read_columns
+
+_WEIGHT = 6  # bytes of memory for each byte of a file of copies
 
 
 class PartRows:
@@ -52,11 +55,12 @@ class PartRows:
 
     def copies(self) -> dict[str, list[tuple[str, FileState]]]:
         """Further files with the same content as rows of this part: digest -> (id, state) of each."""
-        found: dict[str, list[tuple[str, FileState]]] = {}
-        for line in self._values(copies_name) if self._has(copies_name) else ():
-            state = FileState(*line["seen"])
-            found.setdefault(state.digest, []).append((line["id"], state))
-        return found
+        if not self._has(copies_name):
+            return {}
+        name = copies_name(self.number)
+        return self._reader.made(
+            self.folder, name, self.description, self.facts.files[name], _by_digest, weight=_WEIGHT
+        )
 
     def copies_of(self, rows: Sequence[int]) -> list[list[str]]:
         """The ids of further files with the same content as each of the rows."""
@@ -84,3 +88,13 @@ class PartRows:
     def _values(self, named: Callable[[int], str], rows: Sequence[int] | None = None) -> list[Any]:
         name = named(self.number)
         return self._reader.values(self.folder, name, self.description, self.facts.files[name], rows)
+
+
+def _by_digest(data: bytes) -> dict[str, list[tuple[str, FileState]]]:
+    """The lines of a file of copies, by the digest of their content."""
+    found: dict[str, list[tuple[str, FileState]]] = {}
+    for line in data.splitlines():
+        one = json.loads(line)
+        state = FileState(*one["seen"])
+        found.setdefault(state.digest, []).append((one["id"], state))
+    return found

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -32,19 +34,27 @@ from vitsmith.retrieval.description import (
 
 LARGEST_COLUMNS = 1 << 30
 """The largest file of columns that is read, in bytes."""
+MOST_KEPT = 128 << 20
+"""The memory for what one open index keeps of these files, in bytes: ids and states of about 700,000 photos."""
 _FRESH = 2_000_000_000
 """Nanoseconds in which a file may change again without another time, as in data/images/photo.py."""
+
+
+T = TypeVar("T")
 
 
 class PartReader:
     """Reads files of an index, and compares each with its hash when it is read first, and whenever it is another file.
 
     Part numbers are used again when an index is made anew, so a reader that has it open finds other files by their
-    names.
+    names. What was read is kept, up to `MOST_KEPT`, and used for as long as the file is the same.
     """
 
     def __init__(self) -> None:
         self._compared: dict[Path, tuple[int, ...]] = {}
+        self._kept: OrderedDict[tuple[Path, Callable[[bytes], Any]], _Kept] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
 
     def values(
         self, folder: Path, name: str, description: Description, expected: str, rows: Iterable[int] | None = None
@@ -54,25 +64,81 @@ class PartReader:
         Ids are written as ASCII, so that no character of an id ends a line. Raises InputError, which says when the
         index has been replaced meanwhile.
         """
-        lines = self._read(folder, name, description, expected).decode("ascii").splitlines()
-        chosen = lines if rows is None else [lines[row] for row in rows]
-        values: list[Any] = json.loads(f"[{','.join(chosen)}]")  # five times as fast as each
+        lines = self.made(folder, name, description, expected, _Lines.of)
+        values: list[Any] = json.loads(f"[{lines.joined(rows)}]")  # five times as fast as each
         return values
 
-    def _read(self, folder: Path, name: str, description: Description, expected: str) -> bytes:
+    def made(
+        self,
+        folder: Path,
+        name: str,
+        description: Description,
+        expected: str,
+        make: Callable[[bytes], T],
+        *,
+        weight: int = 1,
+    ) -> T:
+        """What `make`, always the same function, makes of a file. Raises InputError as `values`.
+
+        It is kept, and takes `weight` times the memory of the file.
+        """
         path = folder / name
         try:
             with path.open("rb") as file:
-                facts, data = os.fstat(file.fileno()), file.read()
+                facts = os.fstat(file.fileno())
+                state = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+                with self._lock:
+                    kept = self._kept.get((path, make))
+                    if kept is not None and kept.state == state:
+                        self._kept.move_to_end((path, make))
+                        return cast("T", kept.made)
+                data = file.read()
         except OSError as error:
             raise unreadable(folder, name, description, error) from None
-        state = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-        if self._compared.get(path) != state:
-            if hashlib.sha256(data).hexdigest() != expected:
-                raise _other_content(folder, name, description)
-            if time.time_ns() - facts.st_mtime_ns > _FRESH:
-                self._compared[path] = state
-        return data
+        if self._compared.get(path) != state and hashlib.sha256(data).hexdigest() != expected:
+            raise _other_content(folder, name, description)
+        made = make(data)
+        if time.time_ns() - facts.st_mtime_ns > _FRESH:
+            self._compared[path] = state
+            self._keep((path, make), _Kept(state, made, weight * len(data)))
+        return made
+
+    def _keep(self, key: tuple[Path, Callable[[bytes], Any]], kept: _Kept) -> None:
+        """Keeps one more; those that were not asked for longest go where all take too much."""
+        with self._lock:
+            before = self._kept.pop(key, None)
+            self._size += kept.size - (before.size if before is not None else 0)
+            self._kept[key] = kept
+            while self._size > MOST_KEPT:
+                self._size -= self._kept.popitem(last=False)[1].size
+
+
+class _Kept(NamedTuple):
+    """What was made of a file that was so, and about how many bytes it takes."""
+
+    state: tuple[int, ...]
+    made: Any
+    size: int
+
+
+class _Lines(NamedTuple):
+    """The lines of a file."""
+
+    data: bytes
+    starts: Array
+    """(lines + 1,) where each begins; the last is the end of the file."""
+
+    @classmethod
+    def of(cls, data: bytes) -> _Lines:
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+        return cls(data, np.concatenate([[0], ends]))
+
+    def joined(self, rows: Iterable[int] | None) -> str:
+        """Those at `rows`, or all, with commas between them."""
+        if rows is None:
+            return self.data.decode("ascii").rstrip("\n").replace("\n", ",")
+        chosen = (self.data[self.starts[row] : self.starts[row + 1] - 1] for row in rows)
+        return b",".join(chosen).decode("ascii")
 
 
 def read_columns(folder: Path, name: str, description: Description) -> dict[str, list[Any]]:

@@ -143,7 +143,7 @@ def _write_group(file: IO[bytes], group: CardGroup, count: int, copies: Iterator
     for picture in group.pictures:
         _write(file, _card(picture, next(copies), page))
     left = count - len(group.pictures)
-    more = f"<p>{left:,} more are not shown.</p>\n" if left else "" if count else "<p>None.</p>\n"
+    more = f"<p>{left:,} more are not shown.</p>\n" if left else "" if count or group.note else "<p>None.</p>\n"
     _write(file, f"</ul>\n{more}</section>\n")
 
 

@@ -7,43 +7,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.cli.terminal.output import print_json_line, print_line, progress, say
+from vitsmith.cli.terminal.output import as_typed, print_json_line, print_line, progress, say
 
 if TYPE_CHECKING:
-    from vitsmith.retrieval.approximate import ApproximateIndex
     from vitsmith.retrieval.index import Index
     from vitsmith.retrieval.queries.answers import Answer, AnswerList
+    from vitsmith.retrieval.queries.nearest import AnswerSettings
     from vitsmith.retrieval.queries.parts import QueryPart
     from vitsmith.retrieval.sheet import CardGroup
 
 
 class FoundWriter:
-    """Writes answers query by query: cosine and name, best first.
+    """Writes answers query by query: cosine and name, best first. `several`: each query has a heading."""
 
-    `several`: each query has a heading. `recall`: of an approximate search. `min_score`: the least cosine, if any.
-    """
-
-    def __init__(
-        self, *, json: bool, several: bool, recall: float | None = None, min_score: float | None = None
-    ) -> None:
-        self._json, self._several, self._recall, self._min_score = json, several, recall, min_score
+    def __init__(self, *, json: bool, several: bool) -> None:
+        self._json, self._several = json, several
         self._begun = False
+        self.told = ""
+        """Why no query has an answer, where that was said of all."""
 
-    def write(self, answers: AnswerList) -> None:
-        """Writes the answers to one query. That there are none is a remark."""
+    def write(self, answers: AnswerList, *, recall: float | None = None) -> None:
+        """Writes the answers to one query. That there are none is a remark. `recall`: of an approximate search."""
         if self._json:
-            print_json_line(self._as_json(answers))
+            print_json_line(_as_json(answers, recall))
         else:
-            self._write_heading(answers.query)
+            self._write_heading(answers.query or "(empty line)")
             for one in answers:
                 print_line(f"{one.score:7.4f}  {one.shown}")
-        if not answers and answers.best is not None:
-            say(f"no answer to {answers.query!r} has a score of {self._min_score:g}: the best has {answers.best:.4f}")
+        if answers.note and answers.query and answers.note != self.told:
+            say(f"no answer to {answers.query!r}: {answers.note}")
 
     def write_error(self, query: str, reason: str) -> None:
         """Writes that a query has no answers, and why: the reader of each answer gets one for each query."""
         if self._json:
-            print_json_line({"query": query, "error": reason})
+            print_json_line({"query": query, "error": as_typed(reason)})
             return
         self._write_heading(query)
         say(f"no answer to {query!r}: {reason.removeprefix(f'{query}: ')}")
@@ -55,11 +52,14 @@ class FoundWriter:
             print_line(f"{query}:")
         self._begun = True
 
-    def _as_json(self, answers: AnswerList) -> dict[str, Any]:
-        fields: dict[str, Any] = {"query": answers.query, "results": [_result(one) for one in answers]}
-        if self._recall is not None:
-            fields |= {"searched": round(answers.searched, 6), "recall": round(self._recall, 6)}
-        return fields
+
+def _as_json(answers: AnswerList, recall: float | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"query": answers.query, "results": [_result(one) for one in answers]}
+    if answers.note:
+        fields["note"] = as_typed(answers.note)
+    if recall is not None and answers.query:
+        fields |= {"searched": round(answers.searched, 6), "recall": round(recall, 6)}
+    return fields
 
 
 def _result(one: Answer) -> dict[str, Any]:
@@ -67,19 +67,23 @@ def _result(one: Answer) -> dict[str, Any]:
     return {"id": one.id, "score": round(one.score, 6), "path": path, "copies": list(one.copies)}
 
 
-def tell_searched(program: ApproximateIndex, answers: Sequence[AnswerList]) -> None:
-    """Says how much an approximate search looked at, and how to get all answers."""
-    if not answers:
+def tell_searched(settings: AnswerSettings, answers: Sequence[AnswerList]) -> None:
+    """Says how much an approximate search looked at, what it may have left out, and how to get all answers."""
+    program = settings.approximate
+    if program is None or not answers:
         return
     facts, count = program.facts, len(program.index)
     share = sum(one.searched for one in answers) / len(answers)
     if share == 1:
-        say(f"approximate: compared all {count:,} vectors")
+        some = "" if settings.allowed is None else f" {int(settings.allowed.sum()):,} that fulfil --where, of"
+        say(f"approximate: compared all{some} {count:,} vectors")
         return
+    without = "" if settings.allowed is None else ", without --where"
+    fewer = "" if settings.min_score is None else ", and more answers may reach --min-score"
     say(
         f"approximate: compared {round(share * count):,} of {count:,} vectors ({facts.probes} of {facts.centres:,} "
-        f"clusters, or more to find enough); that finds {facts.recall:.1%} of the true 10 nearest of a sample: "
-        "for all answers leave out --approximate"
+        f"clusters, or more to find enough); that finds {facts.recall:.1%} of the true 10 nearest of a sample{without}"
+        f"{fewer}: for all answers leave out --approximate"
     )
 
 
@@ -124,7 +128,7 @@ def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerLis
     """Writes the answers to each query as one page of pictures; an image among the parts of a query comes first."""
     from vitsmith.retrieval.sheet import write_sheet
 
-    cards = [_group(index, answers, parts) for answers, parts in groups]
+    cards = [_group(answers, parts) for answers, parts in groups]
     with progress(unit="pictures") as bar:
         task = bar.add_task("copying", total=sum(len(one.pictures) for one in cards), note="")
         left = write_sheet(
@@ -137,10 +141,11 @@ def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerLis
     say(f"contact sheet: {path}" + (f" (without {left:,} of the answers: it has an end)" if left else ""))
 
 
-def _group(index: Index, answers: AnswerList, parts: Sequence[QueryPart]) -> CardGroup:
+def _group(answers: AnswerList, parts: Sequence[QueryPart]) -> CardGroup:
     from vitsmith.retrieval.sheet import Card, CardGroup
 
     asked = next((part for part in parts if part.image is not None), None)
     example = None if asked is None or asked.image is None else Card(asked.image, f"the query: {asked.name}")
-    cards = [Card(one.path or index.path_of(one.id), one.shown, one.score) for one in answers]
-    return CardGroup(answers.query, cards, example=example)
+    cards = [Card(one.path or Path(one.root, one.id), one.shown, one.score) for one in answers]
+    note = f"No answer: {as_typed(answers.note)}" if answers.note else ""
+    return CardGroup(answers.query or "(empty line)", cards, note, example)

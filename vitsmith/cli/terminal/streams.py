@@ -60,7 +60,7 @@ def lines_as_they_come(what: str) -> Iterator[list[bytes]]:
         if not data:
             break
         *lines, rest = (rest + data).split(b"\n")
-        if whole := [part for line in lines for part in line.splitlines()]:
+        if whole := [part for line in lines for part in line.splitlines() or [b""]]:
             yield whole
     if rest:
         yield rest.splitlines()

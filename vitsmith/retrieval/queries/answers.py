@@ -49,6 +49,8 @@ class AnswerList(Sequence[Answer]):
     """The share of the index that was looked at: 1 unless the search was approximate."""
     best: float | None = None
     """The best score without `min_score`; None where there was nothing to compare."""
+    note: str = ""
+    """Where there is no answer, why."""
 
     @overload
     def __getitem__(self, at: int) -> Answer: ...
@@ -67,7 +69,9 @@ class AnswerList(Sequence[Answer]):
         count = (
             "no answer" if not self.found else "1 answer" if len(self.found) == 1 else f"{len(self.found):,} answers"
         )
-        return "\n".join([f"<{count} to {visible(repr(self.query))}>", *map(str, self.found)])
+        after = "" if self.searched == 1 else f", after {self.searched:.1%} of the entries were compared"
+        why = f": {visible(self.note)}" if self.note else ""
+        return "\n".join([f"<{count} to {visible(repr(self.query))}{after}{why}>", *map(str, self.found)])
 
     def to_pandas(self) -> Any:
         """A table with the columns `id`, `score`, `path` and `copies`, a row for each answer.

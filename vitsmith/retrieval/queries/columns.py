@@ -6,8 +6,7 @@ A comparison has three answers: yes, no, and neither where a value is not known,
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal, NamedTuple
 
@@ -16,14 +15,11 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FACTS
 from vitsmith.errors import shown
+from vitsmith.retrieval.queries.dates import Moment, looks_like_date, read_date, read_day, why_no_date
+from vitsmith.retrieval.queries.expression import written_name
 
 ColumnKind = Literal["text", "date", "number", "flag", "empty"]
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
-_PART_OF_DATE = re.compile(
-    r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])(?:[T ]\d\d(?::\d\d(?::\d\d.*)?)?)?)?)?", re.ASCII
-)
-_ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
 _EXACT = 2**53  # whole numbers up to here are exact in float64
 NAMES: dict[ColumnKind, str] = {
     "text": "texts", "date": "dates", "number": "numbers", "flag": "true or false", "empty": "nothing",
@@ -63,12 +59,15 @@ class WrongKind(Exception):  # noqa: N818
 class ValueColumn(NamedTuple):
     """The values of one column (N,); where `known` is False, a value has no meaning."""
 
-    name: str
+    written: str
+    """The name, as a condition has it."""
     kind: ColumnKind
     values: Array
     known: Array
     zones: frozenset[str] = frozenset()
     """Of dates with a time their zones, as '+02:00'; '' where there is none. `values` are without them."""
+    texts: Array | None = None
+    """Dates as the table has them."""
 
     def truth(self, yes: Array) -> Truth:
         """The answer `yes` (N,) for the rows whose value is known."""
@@ -86,36 +85,56 @@ class ValueColumn(NamedTuple):
             return self._compare_number(value, holds)
         if self.kind == "flag":
             if not isinstance(value, bool):
-                raise WrongKind(f"{self.name} holds true or false: write  {self.name} == true")
+                raise WrongKind(f"{self.written} holds true or false: write  {self.written} == true")
             return self.truth(holds(self.values.astype(bool), value))
         if not isinstance(value, str):
-            raise WrongKind(f"{self.name} holds {NAMES[self.kind]}: write '{value}' in quotes")
+            raise WrongKind(f"{self.written} holds {NAMES[self.kind]}: write '{value}' in quotes")
         if self.kind == "date":
-            value, zone = _parted(_as_date(self.name, value))
-            _check_zones(self.name, self.zones | ({zone} if zone else set()))
-            values = np.array(
-                [one[: len(value)] for one in self.values.tolist()], object
-            )  # 2024-05-01 is the whole day
-            return self.truth(holds(values, value))
+            return self.truth(holds(*_up_to_the_shorter(self.values, [self._moment(value).text] * len(self.values))))
         self._check_no_dates(value)
         return self.truth(holds(self.values, value))
 
+    def _moment(self, value: str) -> Moment:
+        """A text as a date that compares with those of the column. Raises WrongKind."""
+        moment = read_date(value)
+        if moment is None:
+            raise WrongKind(f"{self.written} holds dates, and {shown(value)} {why_no_date(value)}")
+        _check_zones(self.written, self.zones)
+        mine = next(iter(self.zones), "")
+        if moment.zone and not mine:
+            raise WrongKind(f"the dates of {self.written} have no zone, and {shown(value)} has one: leave it out")
+        if moment.zone not in ("", mine):
+            raise WrongKind(
+                f"the times of {self.written} are in the zone {mine}, and {shown(value)} is in another: write it in "
+                f"{mine}"
+            )
+        return moment
+
     def _check_no_dates(self, value: str) -> None:
         """Raise WrongKind for a date that is compared with texts, of which only some are dates."""
-        if not _PART_OF_DATE.fullmatch(value):
-            return
-        listed = [one for one, known in zip(self.values.tolist(), self.known.tolist(), strict=True) if known]
-        if any(map(_DATE.fullmatch, listed)):
-            other = next(one for one in listed if not _DATE.fullmatch(one))
+        if looks_like_date(value) and self._has_days():
             raise WrongKind(
-                f"{self.name} holds dates, and {shown(other)}, which is none: leave such values empty in the table, or "
-                f"write  startswith({self.name}, '{value}')"
+                f"{self.written} holds dates, and {shown(self._no_day())}, which is none: leave such values empty in "
+                f"the table, or write  startswith({self.written}, '{value}')"
             )
+
+    def _listed(self) -> list[Any]:
+        """The values that are known."""
+        listed: list[Any] = self.values[self.known].tolist()
+        return listed
+
+    def _has_days(self) -> bool:
+        """Whether some of the texts are dates."""
+        return any(read_day(one) is not None for one in self._listed())
+
+    def _no_day(self) -> str:
+        """The first text that is no date."""
+        return next(one for one in self._listed() if read_day(one) is None)
 
     def _compare_number(self, value: Any, holds: Comparison) -> Truth:
         if isinstance(value, bool) or not isinstance(value, int | float):
             told = f": write {value} without quotes" if _is_number(value) else f", and {shown(value)} is none"
-            raise WrongKind(f"{self.name} holds numbers{told}")
+            raise WrongKind(f"{self.written} holds numbers{told}")
         exact = self.values.dtype == object or (isinstance(value, int) and abs(value) > _EXACT)
         return self.truth(holds(self.values.astype(object) if exact else self.values, value))
 
@@ -123,26 +142,29 @@ class ValueColumn(NamedTuple):
         """Row by row with another column. Raises WrongKind."""
         both = self.known & other.known
         kinds = {self.kind, other.kind} - {"empty"}
-        if len(kinds) > 1 and kinds != {"text", "date"}:
-            raise WrongKind(f"{self.name} holds {NAMES[self.kind]}, and {other.name} holds {NAMES[other.kind]}")
+        if kinds == {"text", "date"} or (kinds == {"text"} and self._has_days() and other._has_days()):
+            texts, dates = (self, other) if self.kind == "text" else (other, self)
+            raise WrongKind(
+                f"{dates.written} holds dates, and {texts.written} holds texts, as {shown(texts._no_day())}: leave "
+                "what is no date empty in the table"
+            )
+        if len(kinds) > 1:
+            raise WrongKind(f"{self.written} holds {NAMES[self.kind]}, and {other.written} holds {NAMES[other.kind]}")
         if "empty" in (self.kind, other.kind):
             return Truth(both, both)  # no row has both
         mine, others = self.values, other.values
-        if self.kind == other.kind == "date":  # a day and a time of it are the same, as with a date in quotes
-            _check_zones(f"{self.name} and {other.name}", self.zones | other.zones)
-            lengths = [min(map(len, two)) for two in zip(mine, others, strict=True)]
-            mine, others = (
-                np.array([one[:length] for one, length in zip(some, lengths, strict=True)], object)
-                for some in (mine, others)
-            )
+        if self.kind == "date":
+            _check_zones(f"{self.written} and {other.written}", self.zones | other.zones)
+            mine, others = _up_to_the_shorter(mine, others)
         yes = np.asarray(holds(mine, others), bool)
         return Truth(yes & both, ~yes & both)
 
     def test_text(self, test: Callable[[str, str], bool], part: str) -> Truth:
         """For texts and dates: contains, startswith, endswith. Raises WrongKind."""
         if self.kind not in ("text", "date", "empty"):
-            raise WrongKind(f"{self.name} holds {NAMES[self.kind]}, and only texts contain or start with others")
-        listed = self.values.tolist() if self.kind != "empty" else [""] * len(self.known)
+            raise WrongKind(f"{self.written} holds {NAMES[self.kind]}, and only texts contain or start with others")
+        texts = self.values if self.texts is None else self.texts
+        listed = texts.tolist() if self.kind != "empty" else [""] * len(self.known)
         return self.truth(np.fromiter((test(one, part) for one in listed), bool, len(self.known)))
 
 
@@ -151,34 +173,46 @@ def as_column(name: str, values: Sequence[Any]) -> ValueColumn:
     values = [None if value != value else value for value in values]  # NaN
     known = np.fromiter((value is not None for value in values), bool, len(values))
     kinds = {_kind_of(value) for value in values} - {"empty"}
+    written = written_name(name)
     if len(kinds) > 1:
         raise WrongKind(
-            f"{name} holds {' and '.join(sorted(NAMES[kind] for kind in kinds))}, which cannot be compared alike"
+            f"{written} holds {' and '.join(sorted(NAMES[kind] for kind in kinds))}, which cannot be compared alike"
         )
     kind: ColumnKind = kinds.pop() if kinds else _KINDS.get(name, "empty")
-    if kind == "text" and all(value is None or _DATE.fullmatch(value) for value in values):
-        kind = "date"
+    moments = _as_days(values) if kind == "date" or (kind == "text" and name != "id") else None
+    if moments is not None:
+        zones = {moment.zone for moment in moments if "T" in moment.text}
+        texts = [moment.text for moment in moments]
+        filled = _array(["" if value is None else value for value in values])
+        return ValueColumn(written, "date", _array(texts), known, frozenset(zones), filled)
     if kind == "number" and all(isinstance(value, float) or abs(value or 0) <= _EXACT for value in values):
-        return ValueColumn(name, kind, np.array([0.0 if one is None else one for one in values], np.float64), known)
-    empty: Any = "" if kind in ("text", "date") else 0
-    filled = [empty if value is None else value for value in values]
-    zones = frozenset[str]()
-    if kind == "date":
-        parted = [_parted(value.replace(" ", "T", 1)) for value in filled]
-        filled = [value for value, _ in parted]
-        zones = frozenset(zone for value, zone in parted if "T" in value)
+        return ValueColumn(written, kind, np.array([0.0 if one is None else one for one in values], np.float64), known)
+    empty: Any = "" if kind == "text" else 0
+    return ValueColumn(written, kind, _array([empty if value is None else value for value in values]), known)
+
+
+def _as_days(values: Sequence[str | None]) -> list[Moment] | None:
+    """Values as dates, Moment("") where unknown; None where one is no date."""
+    moments = []
+    for value in values:
+        moment = Moment("") if value is None else read_day(value)
+        if moment is None:
+            return None
+        moments.append(moment)
+    return moments
+
+
+def _up_to_the_shorter(some: Iterable[str], others: Iterable[str]) -> tuple[Array, Array]:
+    """Pairs of dates, both only as exact as the shorter says: 2024-05 and 2024-05-01 are the same, in 2024-05."""
+    pairs = [(one[: len(other)], other[: len(one)]) for one, other in zip(some, others, strict=True)]
+    return _array([one for one, _ in pairs]), _array([other for _, other in pairs])
+
+
+def _array(values: Sequence[Any]) -> Array:
+    """One value a row, of any kind."""
     array = np.empty(len(values), object)
-    array[:] = filled
-    return ValueColumn(name, kind, array, known, zones)
-
-
-def _parted(date: str) -> tuple[str, str]:
-    """A date without its zone, and the zone, '' where there is none."""
-    found = _ZONE.search(date) if "T" in date else None
-    if found is None:
-        return date, ""
-    zone = "+00:00" if found[0] == "Z" else f"{found[0][:3]}:{found[0][-2:]}"
-    return date[: found.start()], zone
+    array[:] = values
+    return array
 
 
 def _check_zones(names: str, zones: AbstractSet[str]) -> None:
@@ -193,13 +227,6 @@ def _kind_of(value: Any) -> ColumnKind:
     if isinstance(value, bool):
         return "flag"
     return "text" if isinstance(value, str) else "number"
-
-
-def _as_date(name: str, value: str) -> str:
-    if not _PART_OF_DATE.fullmatch(value):
-        raise WrongKind(f"{name} holds dates, and {shown(value)} is not written as one: write '2024-05-01', or a "
-                        "part or more of it, as '2024' and '2024-05-01T18:30'")  # fmt: skip
-    return value.replace(" ", "T", 1)
 
 
 def _is_number(value: Any) -> bool:

@@ -22,16 +22,33 @@ TokenKind = Literal["column", "function", "text", "number"]
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
-    |(?P<column>`[^`]+`)
-    |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
+    |(?P<column>`(?:[^`]|``)+`)
+    |(?P<date>\d{4}-\d\d-\d\d[\d.:+TZ-]*)
+    |(?P<number>(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     |(?P<word>[^\W\d]\w*)
-    |(?P<sign>==|!=|<>|<=|>=|[=<>()\[\],-])""",
+    |(?P<other>===|=<|=>)
+    |(?P<sign>==|!=|<>|<=|>=|[=<>≤≥≠()\[\],-])""",
     re.VERBOSE,
 )
-_SIGNS = {"=": "==", "<>": "!="}  # as in SQL
+_SIGNS = {"=": "==", "<>": "!=", "≤": "<=", "≥": ">=", "≠": "!="}  # the first two as in SQL
 _LANGUAGE = ("and", "or", "not", "in", "is")
 _VALUES = {"none": None, "null": None, "true": True, "false": False}
 _EXAMPLE = "write it as  taken >= '2024-05-01' and width > 1000"
+_HINTS = {
+    "+*/%^": "nothing is computed here",
+    "&|": "conditions are joined by 'and' and 'or'",
+    "!~": "write 'not' before a condition, and '!=' between two values",
+    "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb\u00b4": "a text stands between straight quotes, ' or \"",
+    ";#": "there is one condition, and nothing follows it",
+}
+"""What to write in place of signs of other languages."""
+_OTHER_SIGNS = {"===": "==", "=<": "<=", "=>": ">="}
+_OTHER_WORDS = {
+    "like": "contains(city, 'Par') or startswith(city, 'Par')",
+    "ilike": "contains(city, 'Par') or startswith(city, 'Par')",
+    "between": "100 <= width <= 200",
+}
+"""Words of SQL that are none here, and what stands for them."""
 
 
 class Token(NamedTuple):
@@ -65,6 +82,26 @@ class Expression:
         where = f"at {shown(rest, 40)} (character {at + 1})" if rest else "at its end"
         return InputError(f"`where` has a mistake {where}: {reason}")
 
+    def mistaken_comma(self, node: ast.Tuple) -> InputError:
+        """The error for a comma that separates no values of a list: the first one, or the last sign."""
+        second = self._place(node.elts[1].col_offset) if len(node.elts) > 1 else len(self.text)
+        return self.mistake(
+            "a comma stands only between the values of a list in brackets: 1,000 is written 1000, and conditions are "
+            "joined by 'and' and 'or'",
+            at=max(self.text.rfind(",", 0, second), 0),
+        )
+
+    def is_in_brackets(self, node: ast.expr) -> bool:
+        """Whether ( stands before a single value."""
+        return self.text[: self._place(node.col_offset)].rstrip().endswith("(")
+
+    def _check_other_words(self) -> None:
+        """Raise InputError for a word of another language, by which the text cannot be read."""
+        for token in self.tokens.values():
+            if token.kind in ("column", "function") and token.value.lower() in _OTHER_WORDS:
+                instead = _OTHER_WORDS[token.value.lower()]
+                raise self.mistake(f"there is no {token.value!r} here: write  {instead}", at=token.at)
+
     def _place(self, offset: int) -> int:
         """The character of the text for one of the source."""
         at = bisect_right(self._places, (offset, len(self.text))) - 1
@@ -76,6 +113,9 @@ class Expression:
         try:
             self.tree = ast.parse(source, mode="eval").body
         except SyntaxError as error:
+            if "too many nested" in error.msg:
+                raise too_deep(self.text) from None
+            self._check_other_words()
             at = (
                 len(self.text)
                 if not 0 < (error.offset or 0) <= len(source)
@@ -96,6 +136,10 @@ class Expression:
             found = _TOKEN.match(self.text, at)
             if found is None:
                 raise self.mistake(_unknown(self.text[at:]), at=at)
+            if found.lastgroup == "date":
+                raise self.mistake(f"a date stands in quotes: write '{found[0]}'", at=at)
+            if found.lastgroup == "other":
+                raise self.mistake(f"write '{_OTHER_SIGNS[found[0]]}'", at=at)
             if found.lastgroup != "space":
                 word = self._write(str(found.lastgroup), found[0], at)
                 self._places.append((length, at))
@@ -119,7 +163,8 @@ class Expression:
             token = Token("text", text[1:-1].replace(text[0] * 2, text[0]), at)
         else:
             called = kind == "word" and re.match(r"\s*\(", self.text[at + len(text) :])
-            token = Token("function" if called else "column", text.strip("`"), at)
+            name = text[1:-1].replace("``", "`") if kind == "column" else text
+            token = Token("function" if called else "column", name, at)
         name = f"_{len(self.tokens)}"
         self.tokens[name] = token
         return name
@@ -135,9 +180,10 @@ def _unknown(rest: str) -> str:
         return f"the text has no {rest[0]} at its end (a quote within a text is written twice)"
     if rest[0] == "`":
         return "the name of the column has no ` at its end"
-    if rest[0].isdigit():
-        return "this is no number: a text or date stands in quotes, as '2024-05-01'"
-    return f"{shown(rest[0])} has no meaning here: {_EXAMPLE}"
+    if rest[0].isdigit() or (rest[0] == "." and rest[1:2].isdigit()):
+        return "this is no number: write 1000 for 1,000 or 1_000, and a text or date in quotes, as '2024-05-01'"
+    hint = next((told for signs, told in _HINTS.items() if rest[0] in signs), _EXAMPLE)
+    return f"{shown(rest[0])} has no meaning here: {hint}"
 
 
 def _reason(error: SyntaxError) -> str:
@@ -147,6 +193,12 @@ def _reason(error: SyntaxError) -> str:
         if message.startswith(begins):
             return message
     return "a column, text or number is missing, or there is one too many"
+
+
+def written_name(column: str) -> str:
+    """The name of a column as a condition has it: in backquotes where it is no single word, or one of the language."""
+    reserved = column.lower() in (*_LANGUAGE, *_VALUES)
+    return column if re.fullmatch(r"[^\W\d]\w*", column) and not reserved else f"`{column.replace('`', '``')}`"
 
 
 def too_deep(text: str) -> InputError:

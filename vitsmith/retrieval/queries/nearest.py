@@ -1,6 +1,6 @@
 """Answer queries: exact or approximate search, conditions, the least score, and the query itself left out.
 
-Q queries, K answers, E embedding width.
+Q queries, K answers, P parts of a query, E embedding width.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vitsmith.retrieval.approximate import ApproximateIndex, ApproximatelyFound
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.answers import Answer, AnswerList
 from vitsmith.retrieval.queries.own import OwnEntries
-from vitsmith.retrieval.queries.parts import QueryPart
+from vitsmith.retrieval.queries.parts import QueryPart, combined
 from vitsmith.retrieval.search import Found, check_allowed, search
 
 _MORE = 8  # further answers at first, among which the query itself may be
@@ -32,6 +32,24 @@ class Query:
     name: str
     vector: Array
     parts: tuple[QueryPart, ...] = ()
+
+
+def query_of(
+    names: Sequence[str],
+    vectors: Array,
+    without: Sequence[str] = (),
+    less: Array | None = None,
+    *,
+    parts: Sequence[QueryPart] = (),
+) -> Query:
+    """The query "a + b - c" of the unit vectors (P, E), called `names`, and of those in `less`, called `without`.
+
+    `parts` are those that are not subtracted. Raises InputError where hardly anything is left, see `combined`.
+    """
+    name = " + ".join(names) + "".join(f" - {one}" for one in without)
+    if len(names) == 1 and not without:
+        return Query(name, np.asarray(vectors[0], np.float32), tuple(parts))
+    return Query(name, combined(vectors, less if without else None, names=[*names, *without]), tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -54,13 +72,21 @@ class AnswerSettings:
         check_min_score(self.min_score)
 
 
-def check_min_score(value: Any) -> float | None:
-    """A least cosine, or None. Raises InputError."""
+def check_min_score(value: Any) -> None:
+    """Raise InputError for what is neither a cosine nor None."""
     if value is None:
-        return None
+        return
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not -1 <= value <= 1:
         raise InputError(f"`min_score` is a cosine, a number from -1 to 1, not {shown(value)}")
-    return float(value)
+
+
+def why_nothing(index: Index, allowed: Array | None) -> str:
+    """Why no query has an answer; '' where one may have."""
+    if not len(index):
+        return f"{index.folder} holds no vectors, so nothing is found"
+    if allowed is not None and not allowed.any():
+        return f"none of the {len(index):,} entries of {index.folder} fulfils `where`"
+    return ""
 
 
 def answer(index: Index, queries: Sequence[Query], settings: AnswerSettings) -> list[AnswerList]:
@@ -73,7 +99,8 @@ def answer(index: Index, queries: Sequence[Query], settings: AnswerSettings) -> 
     for at, query in enumerate(queries):
         mine = _row(found, at)
         own = OwnEntries(index, query.parts) if settings.exclude_query else None
-        answers.append(_answers(index, query, _without(index, query, settings, mine, own), settings))
+        others = _without(index, query, settings, mine, own)
+        answers.append(_answers(index, query, others, settings))
     return answers
 
 
@@ -81,13 +108,13 @@ def _without(index: Index, query: Query, settings: AnswerSettings, found: Found,
     """What was found but the query itself; further answers are searched for until there are enough."""
     if own is None:
         return found
-    most = check_allowed(index, settings.allowed)[1]
+    most, asked = check_allowed(index, settings.allowed)[1], settings.count + _MORE
     while True:
         kept = ~own.among(found.positions[0])
-        asked = found.positions.shape[1]
         if np.count_nonzero(kept) >= settings.count or asked >= most:
             break
-        found = _row(_search(index, query.vector[None], settings, 4 * asked), 0)
+        asked *= 4
+        found = _row(_search(index, query.vector[None], settings, asked), 0)
     chosen = np.flatnonzero(kept)[: settings.count]
     return _with(found, found.scores[:, chosen], found.positions[:, chosen])
 
@@ -126,7 +153,16 @@ def _answers(index: Index, query: Query, found: Found, settings: AnswerSettings)
     listed = tuple(
         Answer(name, score, _path(index, name), position, tuple(copies), root) for name, score, position, copies in rows
     )
-    return AnswerList(query.name, listed, share, best)
+    note = "" if listed else why_nothing(index, settings.allowed) or _why_none(settings, best, share)
+    return AnswerList(query.name, listed, share, best, note)
+
+
+def _why_none(settings: AnswerSettings, best: float | None, share: float) -> str:
+    """Why a query has no answer, where others may have one."""
+    if best is None:
+        return "all entries that may be answers are the query itself"
+    compared = " of those compared" if share < 1 else ""
+    return f"no entry has a score of {settings.min_score:g}: the best{compared} has {best:.4f}"
 
 
 def _path(index: Index, name: str) -> Path | None:

@@ -18,6 +18,7 @@ from vitsmith.retrieval.description import Description, check_searchable
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.answers import AnswerList, pandas
 from vitsmith.retrieval.queries.where import matching
+from vitsmith.retrieval.search import check_queries
 
 if TYPE_CHECKING:
     from vitsmith.encode import Encoder
@@ -148,8 +149,8 @@ class SearchableIndex(Index):
         return frame(columns)
 
     def _query(self, parts: Sequence[Any], without: Sequence[Any]) -> Query:
-        from vitsmith.retrieval.queries.nearest import Query
-        from vitsmith.retrieval.queries.parts import combined, part_of, whole_parts
+        from vitsmith.retrieval.queries.nearest import query_of
+        from vitsmith.retrieval.queries.parts import part_of, whole_parts
 
         if not parts:
             raise InputError("the query is empty: give words, an image or a vector")
@@ -166,12 +167,9 @@ class SearchableIndex(Index):
                     "several at once with  vitsmith.search"
                 )
         names = ["vector" if part is None else part.name for part in given]
-        whole, less = vectors[: len(parts)], vectors[len(parts) :]
-        name = " + ".join(names[: len(parts)]) + "".join(f" - {one}" for one in names[len(parts) :])
-        vector = np.asarray(whole[0], np.float32)
-        if len(every) > 1:
-            vector = combined(np.stack(whole), np.stack(less) if less else None, names=names)
-        return Query(name, vector, tuple(part for part in given[: len(parts)] if part is not None))
+        every_vector, at = check_queries(self, np.stack(vectors), 1), len(parts)
+        mine = [part for part in given[:at] if part is not None]
+        return query_of(names[:at], every_vector[:at], names[at:], every_vector[at:], parts=mine)
 
     def _approximate(self) -> ApproximateIndex:
         """Opened, or built, once: its whole file is hashed."""

@@ -16,7 +16,7 @@ from vitsmith.arrays import Array
 from vitsmith.errors import suggestion
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.columns import COMPARISONS, TEXT_TESTS, Truth, ValueColumn, WrongKind, as_column
-from vitsmith.retrieval.queries.expression import Expression, parsed, too_deep
+from vitsmith.retrieval.queries.expression import Expression, parsed, too_deep, written_name
 
 _SIGNS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
@@ -28,10 +28,10 @@ def matching(index: Index, text: str) -> Array:
     """The rows that fulfil the condition `text`: bool (N,).
 
     Columns are those of the index and `id`, the name of each file: a row with copies fulfils it when one of its files
-    does. A date compares with a part of it: '2024-05' is the whole month.
+    does. Of two dates the less exact one says how far they are compared: '2024-05' is the whole month.
 
-    Raises InputError, which shows where, for what cannot be read, for a column that is not there, and for a comparison
-    of a text with a number.
+    Raises InputError, which shows where, for what cannot be read, for a column that is not there, for a date that
+    cannot be, and for a comparison of a text with a number, or of a date with a text.
     """
     try:
         rows = _Condition(parsed(text), index).rows()
@@ -88,12 +88,18 @@ class _Condition:
         try:
             if isinstance(node, ast.Compare):
                 return self._chain(node)
+            if isinstance(node, ast.Tuple):
+                raise self._expression.mistaken_comma(node)
             if isinstance(node, ast.Call):
                 return self._call(node)
             if self._is_column(node):
                 return self._flag(node)
         except WrongKind as wrong:
             raise self._expression.mistake(str(wrong), node) from None
+        if self._expression.token(node) is not None:  # a text or number
+            raise self._expression.mistake(
+                "a value stands alone: write its column again, as  city == 'Rome' or city == 'Paris'", node
+            )
         raise self._expression.mistake("a column is compared with something here, as  width > 1000", node)
 
     def _chain(self, node: ast.Compare) -> Truth:
@@ -121,16 +127,32 @@ class _Condition:
         if self._is_column(left) and self._is_column(right):
             return self._column(left).compare_column(self._column(right), COMPARISONS[name])
         if self._is_column(left):
-            return self._column(left).compare(self._value(right), COMPARISONS[name])
-        return self._column(right).compare(self._value(left), COMPARISONS[_MIRRORED[name]])
+            return self._compare_value(left, right, name)
+        self._value(left)  # which says what is wrong with what is neither a column nor a value
+        if self._is_column(right):
+            return self._compare_value(right, left, _MIRRORED[name])
+        self._value(right)
+        raise self._expression.mistake("a column stands on one side, as  width > 1000", left)
+
+    def _compare_value(self, column: ast.expr, value: ast.expr, sign: str) -> Truth:
+        compared, other = self._column(column), self._value(value)
+        try:
+            return compared.compare(other, COMPARISONS[sign])
+        except WrongKind as wrong:
+            raise self._expression.mistake(str(wrong), value) from None
 
     def _contained(self, left: ast.expr, right: ast.expr) -> Truth:
         if self._is_column(right):  # 'beach' in id
             return self._column(right).test_text(TEXT_TESTS["contains"], self._text(left))
-        if not isinstance(right, ast.List | ast.Tuple) or not right.elts:
-            raise WrongKind("'in' is followed by a list in brackets, as  camera_city in ['Paris', 'Rome']")
-        column = self._column(left)
-        first, *others = (column.compare(self._value(one), COMPARISONS["=="]) for one in right.elts)
+        if isinstance(right, ast.List | ast.Tuple):
+            listed = right.elts
+        else:  # ('Paris') is a list, as in SQL
+            listed = [right] if self._expression.is_in_brackets(right) else []
+        if not listed:
+            raise self._expression.mistake(
+                "'in' is followed by a list in brackets, as  camera_city in ['Paris', 'Rome']", right
+            )
+        first, *others = (self._compare_value(left, one, "==") for one in listed)
         for other in others:
             first = first | other
         return first
@@ -147,13 +169,13 @@ class _Condition:
     def _flag(self, node: ast.expr) -> Truth:
         column = self._column(node)
         if column.kind not in ("flag", "empty"):
-            raise WrongKind(f"{column.name} is not true or false by itself: compare it with something")
+            raise WrongKind(f"{column.written} is not true or false by itself: compare it with something")
         return column.truth(column.values.astype(bool))
 
     def _text(self, node: ast.expr) -> str:
         value = self._value(node)
         if not isinstance(value, str):
-            raise WrongKind(f"only a text is searched for: write '{value}' in quotes")
+            raise self._expression.mistake(f"only a text is searched for: write '{value}' in quotes", node)
         return value
 
     def _value(self, node: ast.expr) -> Any:
@@ -162,12 +184,19 @@ class _Condition:
                 raise WrongKind("nothing is equal to none: write  is none  or  is not none")
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            if self._is_column(node.operand):
+                raise self._expression.mistake(
+                    "nothing is computed here, and a column has no minus: write  latitude < -5  for  -latitude > 5",
+                    node,
+                )
             value = self._value(node.operand)
             if isinstance(value, str | bool):
-                raise WrongKind("only a number has a minus")
+                raise self._expression.mistake("only a number has a minus", node)
             return -value
         if isinstance(node, ast.BinOp):
             raise self._expression.mistake("nothing is computed here; a date stands in quotes, as '2024-05-01'", node)
+        if isinstance(node, ast.Tuple):
+            raise self._expression.mistaken_comma(node)
         token = self._expression.token(node)
         if token is None or token.kind not in ("text", "number"):
             raise self._expression.mistake("a text in quotes or a number stands here", node)
@@ -183,7 +212,10 @@ class _Condition:
             raise self._expression.mistake("a column stands here, as  width > 1000", node)
         self._check_column(token.value, token.at)
         if token.value not in self._columns:
-            self._columns[token.value] = as_column(token.value, self._values(token.value))
+            try:
+                self._columns[token.value] = as_column(token.value, self._values(token.value))
+            except WrongKind as wrong:
+                raise self._expression.mistake(str(wrong), node) from None
         return self._columns[token.value]
 
     def _values(self, name: str) -> list[Any]:
@@ -201,4 +233,5 @@ class _Condition:
             raise self._expression.mistake(f"no column is called {name!r}: {told}", at=at)
         close = suggestion(name, there)
         hint = f"{close} " if close.startswith("did you mean") else "a text stands in quotes; "
-        raise self._expression.mistake(f"no column is called {name!r}: {hint}the columns are {', '.join(there)}", at=at)
+        listed = ", ".join(map(written_name, there))
+        raise self._expression.mistake(f"no column is called {name!r}: {hint}the columns are {listed}", at=at)

@@ -68,33 +68,33 @@ def read_asked(
 def queries_as_they_come() -> Iterator[list[QueryPart | WrongLine]]:
     """The lines of standard input, as many as are there at once. A path is an image, any other line a text.
 
-    Raises InputError when there is none.
+    A line without anything gives a part without a name, so that lines and answers stay in step. Raises InputError when
+    there is no other.
     """
     from vitsmith.errors import InputError
-    from vitsmith.retrieval.queries.parts import part_of
 
     number, some = 0, False
     for lines in lines_as_they_come("queries"):
-        parts: list[QueryPart | WrongLine] = []
-        for line in lines:
-            number += 1
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                path = os.fsdecode(line).strip()
-                there = os.path.lexists(path)
-                wrong = WrongLine(path, f"line {number} is not UTF-8 text: save it as UTF-8")
-                parts.append(part_of(path) if there else wrong)
-                continue
-            if "\0" in text:
-                parts.append(WrongLine(text, f"line {number} is not text, or is UTF-16: save it as UTF-8"))
-            elif text:
-                parts.append(part_of(text))
-        if parts:
-            some = True
-            yield parts
+        parts = [_of_line(line, number + at) for at, line in enumerate(lines, 1)]
+        number += len(lines)
+        some = some or any(part.name for part in parts)
+        yield parts
     if not some:
         raise InputError("standard input holds no queries: write one a line")
+
+
+def _of_line(line: bytes, number: int) -> QueryPart | WrongLine:
+    from vitsmith.retrieval.queries.parts import QueryPart, part_of
+
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+    except UnicodeDecodeError:
+        path = os.fsdecode(line).strip()
+        there = os.path.lexists(path)
+        return part_of(path) if there else WrongLine(path, f"line {number} is not UTF-8 text: save it as UTF-8")
+    if "\0" in text:
+        return WrongLine(text, f"line {number} is not text, or is UTF-16: save it as UTF-8")
+    return part_of(text) if text else QueryPart("")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The queries of `vitsmith retrieve`, and their answers in the same order."""
