@@ -1,15 +1,28 @@
 """Which cosine tells a near duplicate from another picture, and how many principal components clusters are found in.
 
     pip install 'vitsmith[torch,cluster]' scikit-image
-    python benchmarks/sorting.py [MODEL ...] [--out benchmarks/results/sorting_CPU_DATE.md]
+    python benchmarks/sorting.py [MODEL ...] [--quick] [--out benchmarks/results/sorting_CPU_DATE.md]
 
 Pictures: crops in colour of the photos that ship inside scikit-image and scikit-learn, 12 of each, with a side of 0.4
-to 0.7 of the photo's shorter one. Each is edited in ten ways in which photos of a collection differ. A pair of a crop
-and its edit is a near duplicate; crops of two photos are other pictures. Two crops of one photo are neither, and are
-left out, because they may overlap. For a threshold the table has the share of near duplicates that reach it, by edit,
-and of pairs of other pictures. What the numbers are for another model, only a run with that model tells. Without a
-MODEL it is a small one that is trained here: that of finetune_photos.py, 151 thousand weights at 64 pixels, for 500
-updates on crops in grey of 11 of the 20 photos.
+to 0.7 of the photo's shorter one. Each is edited in the ways in which photos of a collection differ. A pair of a crop
+and its edit is a near duplicate; crops of two photos, edited or not, are other pictures. Two crops of one photo are
+neither, and are left out, because they may overlap. For each threshold the tables have
+
+- recall: the share of near duplicates that reach it, by edit,
+- others: the share of pairs of other pictures that reach it,
+- precision: of all pairs that reach it in a collection of the 240 crops and one edit of each, the share that are near
+  duplicates; the mean over the edits that keep the picture (SAME). In a larger collection there are more other pairs
+  for each near one, so it is lower.
+
+The last line has a threshold that a model can find by itself, without any label: the cosine that 95 % of the crops
+have with their own copy saved as JPEG of quality 30 or at half the size.
+
+What the numbers are for another model, only a run with that model tells. Without a MODEL there are three small ones:
+
+- photos: trained here, that of finetune_photos.py, 151 thousand weights at 64 pixels, for 500 updates on crops in grey
+  of 11 of the 20 photos;
+- shapes: trained here by the recipe `shapes-tower`, a hybrid of 0.2 million weights, on drawn shapes alone;
+- random: DINOv2-S_14's architecture at 98 pixels with random weights: what an untrained tower makes of pictures.
 
 Components: the 1,797 digits of scikit-learn, their pixels as unit vectors, grouped by HDBSCAN in so many principal
 components: the adjusted Rand index with the ten classes, over all (what is not grouped is one class) and over those
@@ -26,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
+import torch
 from finetune_photos import FRESH, GROUP_A, PLAIN, QUIET, train, write_crops
 from PIL import Image, ImageEnhance
 from sklearn.cluster import HDBSCAN
@@ -34,6 +48,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 import vitsmith as vs
+from vitsmith.layers.scale import LayerScale
 from vitsmith.machine import describe_machine
 
 PHOTOS = (
@@ -43,8 +58,9 @@ PHOTOS = (
 CROPS = 12
 SIDES = (0.4, 0.7)  # of a crop, over the photo's shorter side
 SIZE = 256
-THRESHOLDS = (0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
+THRESHOLDS = (0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
 COMPONENTS = (5, 10, 16, 20, 32, 50)
+BLOCKS_SCALE = 0.5  # DINOv2's LayerScale of a random tower; it begins with 1e-5, which would leave its blocks out
 
 
 def photo(name: str) -> Image.Image:
@@ -87,23 +103,49 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def thresholds(model: str) -> str:
+SAME = ("JPEG 90", "JPEG 30", "half the size", "20 % brighter", "more contrast", "grey", "inner 95 %", "mirrored")
+"""Edits that show the same picture."""
+
+
+def thresholds(model: str | vs.Bundle) -> str:
     random = np.random.default_rng(0)
     pictures = [crop for name in PHOTOS for crop in crops(name, random)]
     of = np.repeat(np.arange(len(PHOTOS)), CROPS)
     encoder = vs.Encoder(model)
     vectors = encoder.images(pictures)
-    near = {
-        name: (vectors * encoder.images([edit(picture) for picture in pictures])).sum(axis=1)
-        for name, edit in EDITS.items()
+    edited = {name: encoder.images([edit(picture) for picture in pictures]) for name, edit in EDITS.items()}
+    near = {name: (vectors * others).sum(axis=1) for name, others in edited.items()}
+    apart = of[:, None] < of
+    others = (vectors @ vectors.T)[apart]
+    own = float(np.quantile(np.concatenate([near["JPEG 30"], near["half the size"]]), 0.05))
+    limits = (*THRESHOLDS, own)
+    lines = [f"| cosine at least | {' | '.join(f'{one:.4g}' for one in limits)} |", f"|---|{'---:|' * len(limits)}"]
+    for name, cosines in (*near.items(), ("others", others)):
+        lines.append(_row(name, [float(np.mean(cosines >= limit)) for limit in limits]))
+    found = {
+        name: np.concatenate(
+            [others, (vectors @ edited[name].T)[of[:, None] != of], (edited[name] @ edited[name].T)[apart]]
+        )
+        for name in SAME
     }
-    others = (vectors @ vectors.T)[of[:, None] < of]
-    header = " | ".join(f"{limit:g}" for limit in THRESHOLDS)
-    lines = [f"| cosine at least | {header} |", f"|---|{'---:|' * len(THRESHOLDS)}"]
-    for name, cosines in (*near.items(), ("other pictures", others)):
-        shares = " | ".join(f"{100 * float(np.mean(cosines >= limit)):.2f} %" for limit in THRESHOLDS)
-        lines.append(f"| {name} | {shares} |")
-    return f"{len(pictures)} crops, {len(others):,} pairs of other pictures\n\n" + "\n".join(lines)
+    lines.append(_row("precision", [_precision(near, found, limit) for limit in limits]))
+    return (
+        f"{len(pictures)} crops, {len(others):,} pairs of other crops; the last column is the model's own threshold\n\n"
+        + "\n".join(lines)
+    )
+
+
+def _precision(near: dict[str, np.ndarray], others: dict[str, np.ndarray], limit: float) -> float:
+    """The mean over SAME; nothing that reaches the limit counts as right."""
+    shares = []
+    for name in SAME:
+        right, wrong = int((near[name] >= limit).sum()), int((others[name] >= limit).sum())
+        shares.append(right / max(right + wrong, 1) if right + wrong else 1.0)
+    return float(np.mean(shares))
+
+
+def _row(name: str, shares: list[float]) -> str:
+    return f"| {name} | {' | '.join(f'{100 * share:.2f} %' for share in shares)} |"
 
 
 def components() -> str:
@@ -120,23 +162,46 @@ def components() -> str:
     return "## Principal components\n\n" + "\n".join(lines)
 
 
-def trained_here(folder: Path) -> str:
+def trained_on_photos(folder: Path, updates: int) -> str:
     data = write_crops(folder / "photos", GROUP_A, 150, 20)
-    plan = {"schedule": {"steps": 500, "warmup": 50}, "optimizer": {"lr": 0.003}}
+    plan = {"schedule": {"steps": updates, "warmup": updates // 10}, "optimizer": {"lr": 0.003}}
     train(data, folder / "run", QUIET, PLAIN, FRESH, plan)
     return str(folder / "run")
+
+
+def trained_on_shapes(folder: Path, updates: int | None) -> str:
+    shorter = {} if updates is None else {"schedule.warmup": updates // 10}
+    vs.train(recipe="shapes-tower", steps=updates, settings=shorter, out=folder / "shapes", tell=print)
+    return str(folder / "shapes" / "model")
+
+
+def random_tower() -> vs.Bundle:
+    torch.manual_seed(0)
+    model = vs.create_model("DINOv2-S_14", image_size=98, classes=0)
+    with torch.no_grad():
+        for part in model.modules():
+            if isinstance(part, LayerScale):
+                part.factors.fill_(BLOCKS_SCALE)
+    return vs.Bundle.of(model)
+
+
+def towers(folder: Path, *, quick: bool) -> Iterator[tuple[str, str | vs.Bundle]]:
+    yield "photos, trained here on crops in grey", trained_on_photos(folder, 20 if quick else 500)
+    yield "shapes, trained here on drawn shapes", trained_on_shapes(folder, 20 if quick else None)
+    yield "random, DINOv2-S_14 at 98 pixels untrained", random_tower()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help="anything vitsmith.load takes")
+    parser.add_argument("--quick", action="store_true", help="train for 20 updates: whether the script runs, no result")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    asked = " ".join(["python benchmarks/sorting.py", *options.models])
+    asked = " ".join(["python benchmarks/sorting.py", *options.models, *(["--quick"] if options.quick else [])])
     with tempfile.TemporaryDirectory() as folder:
-        measured = {model: thresholds(model) for model in options.models}
-        measured = measured or {"the model that is trained here": thresholds(trained_here(Path(folder)))}
-    tables = [f"## {name}: {table}" for name, table in measured.items()]
+        given = ((name, name) for name in options.models)
+        named = given if options.models else towers(Path(folder), quick=options.quick)
+        tables = [f"## {name}: {thresholds(model)}" for name, model in named]
     text = "\n\n".join([f"# Sorting\n\n`{asked}`, {describe_machine()}", *tables, components()]) + "\n"
     print(text)
     if options.out:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+import time
 import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from tests.tiny import pictures
+from vitsmith.data.images.read import read_image
 from vitsmith.errors import InputError
 from vitsmith.retrieval import sheet
 from vitsmith.retrieval.sheet import Card, CardGroup, write_sheet
@@ -105,6 +109,33 @@ def test_what_cannot_be_read_has_its_place_with_the_reason(tmp_path: Path) -> No
     ]
     assert len(page.all("li")) == 4 and len(page.all("img")) == 1 and not page.all("a")
     assert page.words["p"] == ["None."]
+
+
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG of many megapixels takes ten bytes for each pixel."""
+    source = Image.fromarray(pictures(1, side=60)[0])
+    for name in ("a.png", "b.tif", "c.bmp", "d.webp", "e.jpg"):
+        source.save(tmp_path / name)
+    source.resize((20, 20)).save(tmp_path / "small.png")
+    counting, inside, most = threading.Lock(), 0, 0
+
+    def slow(one: Path, **options: Any) -> Any:
+        nonlocal inside, most
+        with counting:
+            inside += one.suffix != ".jpg" and "small" not in one.name
+            most = max(most, inside)
+        time.sleep(0.02)
+        pixels = read_image(one, **options)
+        with counting:
+            inside -= one.suffix != ".jpg" and "small" not in one.name
+        return pixels
+
+    monkeypatch.setattr(sheet, "_LARGE", 60 * 40)
+    monkeypatch.setattr(sheet, "available_cores", lambda: 4)
+    monkeypatch.setattr(sheet, "read_image", slow)
+    cards = [Card(one, one.name) for one in sorted(tmp_path.iterdir()) * 2]
+    write_sheet(tmp_path / "s.html", "T", [CardGroup("all", cards)])
+    assert most == 1 and len(Page(tmp_path / "s.html").all("img")) == 12
 
 
 def test_a_page_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

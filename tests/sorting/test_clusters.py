@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
 import vitsmith as vs
 from tests.sorting.collections import index_of
-from tests.tiny import pictures, tiny_lit
+from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.sorting.cluster_names import Namer, usual_words
 from vitsmith.sorting.clusters import Clusters
@@ -51,10 +54,8 @@ def test_groups_are_those_of_hdbscan_on_the_principal_components(tmp_path: Path)
     vectors, of = blobs((40, 25, 12, 7), noise=30)
     found = vs.cluster(texts_of(tmp_path / "index", vectors), names=False)
     stored = vectors.astype(np.float16).astype(np.float64)
-    centred = stored - stored.mean(axis=0)
-    _, values, axes = np.linalg.svd(centred, full_matrices=False)
-    reduced = centred @ axes[:20].T
-    direct = HDBSCAN(min_cluster_size=5, copy=True).fit_predict(reduced)
+    values = np.linalg.svd(stored - stored.mean(axis=0), compute_uv=False)
+    direct = by_hdbscan(stored)
     mine = numbers(found, len(vectors))
     assert adjusted_rand_score(direct, mine) == 1 and ((direct < 0) == (mine < 0)).all()
     assert adjusted_rand_score(of[of >= 0], mine[of >= 0]) > 0.95
@@ -66,6 +67,57 @@ def test_groups_are_those_of_hdbscan_on_the_principal_components(tmp_path: Path)
     assert list(found.not_grouped) == [f"text {at}" for at in np.flatnonzero(mine < 0)]
     again = vs.cluster(tmp_path / "index", names=False)
     assert again == found
+
+
+def by_hdbscan(vectors: np.ndarray, min_size: int = 5) -> np.ndarray:
+    """The groups of vectors, one for each file, by scikit-learn alone."""
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    axes = np.linalg.svd(centred, full_matrices=False)[2]
+    return HDBSCAN(min_cluster_size=min_size, copy=True).fit_predict(centred @ axes[:20].T)
+
+
+def as_sets(found: Clusters) -> set[frozenset[str]]:
+    return {frozenset(Path(name).name for name in group.members) for group in found.groups}
+
+
+def test_copies_count_whether_an_index_keeps_them_once_or_each(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    (tmp_path / "photos").mkdir()
+    for at in range(36):  # three kinds of pictures, and twelve of no kind
+        base = np.full(3, 128.0)
+        base[at % 3] = 250
+        pixels = random.normal(base if at < 24 else random.uniform(0, 255, 3), 40 if at < 24 else 90, (16, 24, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"photos/{at:02}.png")
+    for at, count in ((0, 3), (7, 1), (30, 6), (33, 4)):  # 30 and its six copies are a group, and so are 33 and four
+        for copy in range(count):
+            shutil.copy2(tmp_path / f"photos/{at:02}.png", tmp_path / f"photos/{'ab'[copy % 2]}{at}-{copy}.png")
+    files = sorted((tmp_path / "photos").iterdir())
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(CONFIGS["vit-token"])), "torch")
+    once = vs.write_index(encoder, files, tmp_path / "once", sync=True)
+    each = vs.write_index(encoder, files, tmp_path / "each")
+    assert (len(once), len(each)) == (36, 50)
+    of = by_hdbscan(encoder.images(files).astype(np.float16))
+    expected = {frozenset(np.array([file.name for file in files])[of == one]) for one in range(of.max() + 1)}
+    assert len(expected) >= 3 and any("30.png" in some for some in expected)
+    for places in (tmp_path / "once", tmp_path / "each", files[::-1], [tmp_path / "once", tmp_path / "photos"]):
+        found = vs.cluster(places, model=encoder, names=False)
+        assert as_sets(found) == expected and found.count == 50
+        for group in found:
+            copies = [score for name, score in zip(group.members, group.scores, strict=True) if "30" in name]
+            assert len(set(copies)) <= 1  # of one picture
+
+
+def test_the_order_of_files_changes_no_group(tmp_path: Path) -> None:
+    """Many are equally far from two groups."""
+    random = np.random.default_rng(2)
+    vectors = random.integers(-1, 2, (60, WIDTH)) + np.repeat(4 * np.eye(3, WIDTH), 20, axis=0)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    found = []
+    for number in range(4):
+        order = random.permutation(60)
+        index = index_of(tmp_path / f"{number}", [f"text {at}" for at in order], vectors[order], kind="texts")
+        found.append(as_sets(vs.cluster(index, min_size=3)))
+    assert found[0] and all(one == found[0] for one in found)
 
 
 def test_members_stand_by_their_cosine_to_the_mean(tmp_path: Path) -> None:
@@ -121,8 +173,6 @@ def test_equal_vectors_are_in_one_group(tmp_path: Path) -> None:
 
 
 def test_groups_need_features(tmp_path: Path) -> None:
-    from PIL import Image
-
     for at, picture in enumerate(pictures(3)):
         Image.fromarray(picture).save(tmp_path / f"{at}.png")
     with pytest.raises(InputError, match="grouped by the features of a model: give one with `model`, or give an index"):
@@ -133,13 +183,13 @@ def test_a_name_needs_more_votes_than_chance_gives_it() -> None:
     namer = Namer(("cat", "dog", "cow"), np.eye(3, dtype=np.float32))
 
     def named(*votes: int) -> tuple[str, float]:
-        return namer.name(np.repeat(np.eye(3, dtype=np.float32), votes, axis=0))
+        return namer.name(np.eye(3, dtype=np.float32), np.array(votes))
 
     assert named(0, 3, 0) == ("dog", 1.0)  # (3 - 0)^2 > 2.7 * 3
     assert named(0, 2, 0) == ("", 0.0) and named(5, 5, 0) == ("", 0.0)
     assert named(14, 6, 0) == ("cat", 0.7) and named(13, 7, 0) == ("", 0.0)
     assert named(14, 5, 6) == ("cat", 14 / 25)
-    assert Namer(("cat",), np.eye(3, dtype=np.float32)[:1]).name(np.eye(3, dtype=np.float32)) == ("cat", 1.0)
+    assert Namer(("cat",), np.eye(3, dtype=np.float32)[:1]).name(np.eye(3, dtype=np.float32), np.ones(3)) == ("cat", 1)
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +204,6 @@ def index_of_two_labels(encoder: vs.Encoder, folder: Path, model: str = "lit") -
     vectors = np.repeat(centres, (20, 12), axis=0) + 0.01 * random.normal(size=(32, encoder.width))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     names = [str(folder.parent / f"{at}.png") for at in range(32)]
-    from PIL import Image
-
     from vitsmith.retrieval.build import space_of
     from vitsmith.retrieval.writer import IndexWriter
 
@@ -213,3 +261,37 @@ def test_usual_labels_are_those_that_a_vocabulary_tells_apart(lit: vs.Encoder) -
     assert len(set(words.names)) == len(words.names) < 1000
     read = lit.bundle.tokenizer.read([f"a photo of a {name}." for name in words.names])
     assert len({row.tobytes() for row in read.tokens}) == len(words.names)
+
+
+def test_groups_without_names_where_no_text_can_be_read(tmp_path: Path) -> None:
+    encoder = vs.Encoder(replace(tiny_lit(), vocabulary=None), "torch")
+    for at, picture in enumerate(pictures(6)):
+        Image.fromarray(picture).save(tmp_path / f"{at}.png")
+    told: list[str] = []
+    assert vs.cluster(tmp_path, model=encoder, min_size=2, tell=told.append).count == 6
+    assert len(told) == 1 and told[0].startswith("groups get no names: ") and "vocabulary" in told[0]
+    with pytest.raises(InputError, match="vocabulary"):
+        vs.cluster(tmp_path, model=encoder, min_size=2, labels=["cat", "dog"])
+    with pytest.raises(InputError, match="`names` false leaves groups without names, and `labels` are given"):
+        vs.cluster(tmp_path, model=encoder, labels=["cat", "dog"], names=False)
+
+
+def test_mistakes_in_labels_are_told_before_an_image_is_embedded(lit: vs.Encoder, tmp_path: Path) -> None:
+    for at, picture in enumerate(pictures(6)):
+        Image.fromarray(picture).save(tmp_path / f"{at}.png")
+    steps: list[str] = []
+    for labels, told in (
+        (["cat", "zebra"], "the label 'zebra' has no word that this model's vocabulary knows"),
+        (["cat", "cat"], "the same label twice"),
+        (["cat"], "one label, 'cat'"),
+        ({"cat": [], "dog": ["a dog"]}, "the prompts of the label 'cat' are none"),
+        ("cat, dog", "labels must be a list, not one text"),
+    ):
+        with pytest.raises(InputError, match=told):
+            vs.cluster(tmp_path, model=lit, labels=labels, on_step=lambda doing, *_: steps.append(doing))
+    with pytest.raises(InputError, match="6 images with features are too few for groups of 7"):
+        vs.cluster(tmp_path, model=lit, min_size=7, on_step=lambda doing, *_: steps.append(doing))
+    assert not steps
+    told_of: list[str] = []
+    vs.cluster(tmp_path, model=lit, labels={"cat": ["a cat"], "dog": ["red dog zebra"]}, tell=told_of.append)
+    assert told_of == ["not in the model's vocabulary, and read as the unknown word: 'zebra' of 'dog'"]

@@ -5,25 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
 import vitsmith as vs
 from tests.sorting.collections import index_of, picture, towards
 from tests.tiny import CONFIGS, pictures, tiny_model
-from vitsmith.data.images.photo import facts_of
-from vitsmith.data.images.read import read_image
+from vitsmith.data.images import photo
+from vitsmith.data.images.sources import read_path
 from vitsmith.errors import DatasetError, InputError
 from vitsmith.retrieval.description import copies_name, read_description, write_description
 from vitsmith.retrieval.file_state import look_at
+from vitsmith.sorting import duplicates as sorting
 from vitsmith.sorting.duplicates import Duplicates
-from vitsmith.sorting.picture_size import picture_size
 
 
 def named(found: Duplicates) -> list[list[str]]:
@@ -113,6 +112,31 @@ def test_an_index_and_a_folder_are_compared_with_each_other(tmp_path: Path) -> N
         assert one.score == pytest.approx(expected[Path(one.name).name], abs=2e-3)  # float16
 
 
+def test_images_that_are_embedded_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(3):
+        picture(tmp_path / f"{seed}.png", seed, (20 + seed, 9))
+    shutil.copy2(tmp_path / "1.png", tmp_path / "copy.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "2.png").read_bytes()[:80])
+    read: list[str] = []
+
+    def counted(path: str) -> Any:
+        read.append(Path(path).name)
+        return read_path(path)
+
+    def again(*_: Any) -> None:
+        raise AssertionError("a file is read again")
+
+    monkeypatch.setattr(photo, "read_path", counted)
+    for name in ("digest_of", "picture_header"):
+        monkeypatch.setattr(sorting, name, again)
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(CONFIGS["vit-token"])), "torch")
+    found = vs.duplicates(tmp_path, model=encoder, threshold=1.0)
+    assert sorted(read) == ["0.png", "1.png", "2.png", "copy.png", "cut.png"]
+    assert named(found) == [["1.png", "copy.png"]] and [name for name, _ in found.unreadable] == [f"{tmp_path}/cut.png"]
+    assert [(one.exact, one.pixels) for one in found.groups[0].members] == [(True, (21, 9))] * 2
+    assert found.copied_bytes == (tmp_path / "1.png").stat().st_size
+
+
 def test_what_is_gone_or_changed_is_left_out(tmp_path: Path) -> None:
     names = [str(picture(tmp_path / f"{seed}.png", seed)) for seed in range(5)]
     index_of(tmp_path / "index", names, towards(0, 0, 0, 0, 90))
@@ -162,34 +186,28 @@ def test_pictures_that_are_in_no_file_are_compared_too(tmp_path: Path) -> None:
     assert [one.name.partition(" (")[0] for one in group.members] == ["image 0", "image 2"]
 
 
-def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for suffix in ("jpg", "png", "webp", "tif"):
-        Image.new("RGB", (9, 5)).save(tmp_path / f"plain.{suffix}")
-        Image.new("RGB", (9, 5)).save(tmp_path / f"turned.{suffix}", exif=exif)
-        for name in ("plain", "turned"):
-            path = tmp_path / f"{name}.{suffix}"
-            assert picture_size(str(path)) == read_image(path).shape[1::-1]
-    (tmp_path / "none.jpg").write_bytes(b"\xff\xd8\xff")
-    assert picture_size(str(tmp_path / "none.jpg")) == picture_size(str(tmp_path / "nowhere")) == (0, 0)
-
-
-def test_the_size_of_a_picture_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a PNG of 500 megapixels, which is a small file."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (9, 5)).save(tmp_path / "plain.png")
-    Image.new("RGB", (9, 5)).save(tmp_path / "turned.png", exif=exif)
-
-    def decodes(*_: Any) -> None:
-        raise AssertionError("the pixels are decoded")
-
-    monkeypatch.setattr(PngImageFile, "load", decodes)
-    for name, size in (("plain", (9, 5)), ("turned", (5, 9))):
-        path = tmp_path / f"{name}.png"
-        facts = facts_of(path.read_bytes())
-        assert picture_size(str(path)) == size == (facts["width"], facts["height"])
+def test_a_threshold_that_many_pairs_reach_is_doubted(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    names = [f"text {at}" for at in range(120)]
+    for spread, threshold, told in (
+        (0.4, 0.97, ""),
+        (
+            0.4,
+            0.6,
+            r"\d\d.\d% of all pairs of texts have a cosine of at least 0.6 .* \(0.9\d* leaves 0.1%\)",
+        ),
+        (0.01, 0.97, r"100.0% of all pairs of texts .* look at a sheet$"),
+    ):
+        vectors = np.eye(1, 8) + spread * random.normal(size=(120, 8))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        remarks: list[str] = []
+        index = index_of(tmp_path / f"{spread} {threshold}", names, vectors, kind="texts")
+        found = vs.duplicates(index, threshold=threshold, tell=remarks.append)
+        cosines = (vectors @ vectors.T)[np.triu_indices(120, 1)]
+        assert found.random_pairs == pytest.approx(float(np.mean(cosines >= threshold)), abs=0.02)
+        assert len(remarks) == bool(told) and all(re.search(told, one) for one in remarks), remarks
+    few = index_of(tmp_path / "few", names[:49], vectors[:49], kind="texts")
+    assert vs.duplicates(few).random_pairs is None
 
 
 def test_near_texts_of_an_index_of_texts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 import vitsmith as vs
 from tests.command_line import call
+from tests.documentation import ROOT
 from tests.sorting.collections import index_of, towards
 from tests.tiny import pictures, tiny_lit
 from vitsmith.cli.duplicates import shown_bytes
@@ -119,6 +121,33 @@ def test_names_open_from_the_folder_that_one_is_in(folder: Path, capsys: Any, mo
     assert sorted((one["name"], one["path"]) for one in every) == [(path, path) for path in wanted]
     rows = list(csv.DictReader(Path("c.csv").read_text().splitlines()))
     assert sorted(row["path"] for row in rows) == sorted(row["image"] for row in rows) == wanted
+
+
+def fields_of(value: Any, prefix: str = "") -> set[str]:
+    """'groups', 'groups[].members', ...: the fields of a JSON document."""
+    if isinstance(value, list):
+        return set().union(*(fields_of(one, f"{prefix}[]") for one in value))
+    if not isinstance(value, dict):
+        return set()
+    mine = {f"{prefix}.{key}".lstrip(".") for key in value}
+    return mine.union(*(fields_of(one, f"{prefix}.{key}".lstrip(".")) for key, one in value.items()))
+
+
+@pytest.mark.parametrize(("verb", "more"), [("duplicates", ()), ("cluster", ("--no-names", "--min-size", "3"))])
+def test_the_page_of_a_verb_has_every_field_of_its_json(
+    verb: str, more: tuple[str, ...], folder: Path, capsys: Any
+) -> None:
+    (folder / "photos/bad.png").write_bytes(b"no image")
+    for at in range(10):
+        shutil.copy2(folder / f"photos/{at % 2 + 2}.png", folder / f"photos/more {at}.png")
+    names = [f"photos/{at}.png" for at in range(7)]
+    index_of(folder / "index", names, towards(0, 1, 2, 60, 61, 62, 160))
+    code, out, _ = call(capsys, verb, "photos", "--model", "lit", "--json")
+    first, second = json.loads(out), json.loads(call(capsys, verb, "index", "--json", *more)[1])
+    assert code == 2 and first["groups"] and first["unreadable"]
+    told = (ROOT / f"docs/{verb}.md").read_text(encoding="utf-8").split("## The JSON")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in told.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`([^`]+)`", " ".join(rows))) == sorted(fields_of(first) | fields_of(second))
 
 
 def test_only_a_sheet_is_replaced_by_a_sheet_and_before_any_work(folder: Path, capsys: Any) -> None:

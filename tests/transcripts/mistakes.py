@@ -72,7 +72,7 @@ duplicates photos --threshold 97
 duplicates photos --sheet sheet.pdf
 cluster photos
 cluster photos --model model --min-size 1
-cluster photos --model model --labels cat,dog
+cluster photos --model model --min-size 2 --labels cat,dog
 cluster photos --no-names --labels cat,dog
 cluster photos --model model --out groups.txt
 predict model photos --image-column file

@@ -16,6 +16,7 @@ import vitsmith as vs
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from vitsmith.compress.quantize.result import Quantized
 from vitsmith.compress.quantize.schemes import REQUIRED, SchemeSearch
+from vitsmith.exporters import web
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
 
@@ -87,6 +88,24 @@ def test_export_refuses_as_the_verb_does(bundle: vs.Bundle, here: Path) -> None:
     with pytest.raises(vs.InputError, match="choose another `out`"):
         vs.export(bundle, "onnx", "full", force=True)
     assert sorted(path.name for path in here.iterdir()) == ["full"]
+
+
+def test_a_page_has_the_prompts_of_each_label(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "web_runtime", lambda: dict.fromkeys(web.RUNTIME_FILES, b""))
+    lit = tiny_lit()
+    prompts = {"cat": ["a red cat", "the cat"], "dog": ["a dog"]}
+    vs.export(lit, "web", "page", labels=prompts)
+    vs.export(lit, "web", "names", labels=iter(prompts))
+    shown = [
+        np.frombuffer((here / place / "classes.bin").read_bytes(), "<f4").reshape(2, -1) for place in ("page", "names")
+    ]
+    for one, labels in zip(shown, (prompts, list(prompts)), strict=True):
+        np.testing.assert_allclose(one, vs.ZeroShotClassifier(lit, labels, cache=False).embeddings, atol=1e-5)
+    assert not np.allclose(*shown, atol=1e-2)
+    for wrong, told in (("cat, dog", "labels must be a list, not one text"), ({"cat": ""}, "have an empty one")):
+        with pytest.raises(vs.InputError, match=told):
+            vs.export(lit, "web", "wrong", labels=wrong)
+    assert not (here / "wrong").exists()
 
 
 def test_an_npz_is_a_bundle_again(here: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.tiny import pictures
 from tests.training.lit.small_runs import write_pairs
 from tests.weights.hf_files import written_with_texts
 from vitsmith.data.text.tokenizer import Tokenizer
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, MissingPackageError
 
 REASON = "truncation_side 'left', in its tokenizer_config.json, cannot be reproduced"
 TOLD = rf"reads no texts: {REASON}; images are embedded as usual, and in Python Encoder\.tokens takes the tokens of"
@@ -60,6 +61,33 @@ def test_images_and_tokens_are_embedded_and_texts_refused_also_as_a_bundle_and_a
         vs.export(tmp_path / "saved", "web", out=tmp_path / "page", labels=["a cat", "a dog"])
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert f"- Text: refused: {REASON}" in card.replace("\\", "") and "vs.Encoder(" in card
+
+
+@pytest.mark.parametrize("kind", ["tokenizer.json", "vocab.json", "bundle"])
+def test_without_the_library_of_tokenizers_it_is_the_same_model_and_embeds_images(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model(tmp_path / "hf")
+    (folder / "tokenizer_config.json").unlink()
+    described = json.loads((folder / "tokenizer.json").read_bytes())["model"]
+    if kind == "vocab.json":
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.json").write_text(json.dumps(described["vocab"]))
+        pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in described["merges"])
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]))
+    if kind == "bundle":
+        vs.save(vs.load(folder).with_golden(pictures(1)), tmp_path / "saved")
+        folder = tmp_path / "saved"
+    with_it = vs.Encoder(folder)
+    images, identity, texts = with_it.images(pictures(2)), with_it.bundle.identity, with_it.bundle.text_identity
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    bundle = vs.load(folder)
+    np.testing.assert_array_equal(vs.Encoder(bundle).images(pictures(2)), images)
+    assert bundle.identity == identity
+    with pytest.raises(MissingPackageError, match=r"needs tokenizers, .*: run  pip install 'vitsmith\[text\]'$"):
+        vs.ZeroShotClassifier(bundle, ["a cat", "a dog"])
+    monkeypatch.undo()
+    assert vs.load(folder).text_identity == texts == bundle.text_identity
 
 
 def test_what_was_refused_can_be_replaced_in_memory(tmp_path: Path) -> None:

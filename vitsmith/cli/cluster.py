@@ -67,8 +67,8 @@ def cluster(
     """
     from vitsmith.errors import InputError
     from vitsmith.sorting.cluster_names import open_namer
-    from vitsmith.sorting.clusters import find_clusters, scikit_learn
-    from vitsmith.sorting.places import Gathering, gather
+    from vitsmith.sorting.clusters import check_clusterable, find_clusters, scikit_learn
+    from vitsmith.sorting.places import Gathering, open_places
     from vitsmith.sorting.sheets import check_pictures, check_sheet, write_clusters
     from vitsmith.sorting.table import check_table, write_table
 
@@ -76,6 +76,8 @@ def cluster(
     words = read_labels(labels, labels_file)
     if words is not None and no_names:
         raise InputError("--no-names leaves groups without names, and labels are given: leave one of them out")
+    if out is None and force:
+        raise InputError("--force replaces what an earlier --out wrote: give --out too")
     if out is not None:
         check_table(out, force=force)
     if sheet is not None:
@@ -83,11 +85,12 @@ def cluster(
     reading = {"image_size": image_size, "read_as": read_as, "vocabulary": vocabulary}
     opener = opener_of(model, engine=engine, precision=precision, batch_size=batch_size, reading=reading)
     with steps() as on_step:
-        collection = gather(places_of(places), Gathering(opener, model, skip_unreadable, say, on_step))
+        opened = open_places(places_of(places), Gathering(opener, model, skip_unreadable, say, on_step))
         if sheet is not None:
-            check_pictures(collection.kind)
-        namer = open_namer(collection, opener, words, say, on_step) if not no_names else None
-        found = find_clusters(collection, min_size, namer=namer, tell=say)
+            check_pictures(opened.kind)
+        check_clusterable(opened, min_size)
+        namer = open_namer(opened, words, say, on_step) if not no_names else None
+        found = find_clusters(opened.embed(), min_size, namer=namer, tell=say)
     if out is not None:
         write_table(out, found)
     if json:

@@ -56,7 +56,7 @@ def duplicates(
     only exact copies are found. Unreadable images are skipped, and make the exit code 2.
     """
     from vitsmith.sorting.duplicates import check_threshold, find_duplicates
-    from vitsmith.sorting.places import Gathering, gather
+    from vitsmith.sorting.places import Gathering, open_places
     from vitsmith.sorting.sheets import check_pictures, check_sheet, write_duplicates
 
     check_threshold(threshold)
@@ -65,11 +65,10 @@ def duplicates(
     reading = {"image_size": image_size, "read_as": read_as, "vocabulary": vocabulary}
     opener = opener_of(model, engine=engine, precision=precision, batch_size=batch_size, reading=reading)
     with steps() as on_step:
-        how = Gathering(opener, model, skip_unreadable, say, on_step)
-        collection = gather(places_of(places), how)
+        opened = open_places(places_of(places), Gathering(opener, model, skip_unreadable, say, on_step))
         if sheet is not None:
-            check_pictures(collection.kind)
-        found = find_duplicates(collection, threshold, on_step=on_step)
+            check_pictures(opened.kind)
+        found = find_duplicates(opened.embed(), threshold, tell=say, on_step=on_step)
     if found.threshold is None:
         say("only exact copies were looked for: give --model, or an index made by  vitsmith embed , for near ones too")
     if json:
@@ -91,6 +90,7 @@ def _plain(found: Duplicates) -> dict[str, Any]:
         "copies": found.copies,
         "copied_bytes": found.copied_bytes,
         "threshold": found.threshold,
+        "random_pairs": found.random_pairs,
         "model": found.model or None,
         "unreadable": [{"name": name, "error": reason} for name, reason in found.unreadable],
     }
@@ -121,11 +121,18 @@ def _print(found: Duplicates) -> None:
                 "exact copies",
                 f"{found.copies:,}, which take {shown_bytes(found.copied_bytes)}" if found.copies else "none",
             ),
-            ("near from", found.threshold and f"a cosine of {found.threshold:g}, which depends on the model"),
+            ("near from", found.threshold and f"a cosine of {found.threshold:g}, {_meaning(found)}"),
             ("model", found.model),
             ("unreadable", len(found.unreadable) or None),
         ]
     )
+
+
+def _meaning(found: Duplicates) -> str:
+    """What the threshold means here."""
+    if found.random_pairs is None:
+        return "which depends on the model"
+    return f"which {found.random_pairs:.2%} of all pairs have"
 
 
 def _print_group(group: DuplicateGroup, kind: str) -> None:

@@ -15,7 +15,7 @@ from vitsmith.exporters.parts import Part
 from vitsmith.gate import Requirements
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
-from vitsmith.zeroshot.labels import Words
+from vitsmith.zeroshot.labels import GivenLabels
 
 LayerOutputs = Iterator[tuple[str, Array, Array]]
 """(layer, torch output, program's output) in the order of the graph."""
@@ -29,7 +29,7 @@ Device = Literal["auto", "cpu", "gpu"]
 class Extras:
     """Options that only some targets use."""
 
-    labels: Words | Sequence[str] | None = None
+    labels: GivenLabels | None = None
     """web, of a LiT model: the classes that the page chooses from; without them it shows how similar two images are."""
     templates: str | Sequence[str] | None = None
     """web: prompts for `labels`, as for `ZeroShotClassifier`."""

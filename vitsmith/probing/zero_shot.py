@@ -19,8 +19,8 @@ from vitsmith.names import normal
 from vitsmith.probing.backbone import Backbone
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.labels import Words, words_of
+from vitsmith.zeroshot.unread import unread_of_labels
 
-_SHOWN = 5
 NOT_A_CLASS = -1
 """The answer where the nearest label is none of the data's classes."""
 
@@ -52,7 +52,8 @@ def answer_in_words(
         engine=backbone.engine_name,
         precision=backbone.precision,
     )
-    _tell_unread(classifier, tell)
+    for told in unread_of_labels(classifier):
+        tell(told)
     cosines = backbone.embeddings(features) @ torch.from_numpy(np.ascontiguousarray(classifier.embeddings)).T
     position = {normal(name): index for index, name in enumerate(classes)}
     of_label = torch.tensor([position.get(normal(name), NOT_A_CLASS) for name in words.names])
@@ -68,18 +69,3 @@ def check_words(words: Words, classes: Sequence[str]) -> None:
             f"the labels lack {list_classes(missing)} of the data: a file of labels (`labels` in Python, --labels-file "
             "on the command line) has a line for each, with its name and, behind a tab, words for it"
         )
-
-
-def _tell_unread(classifier: ZeroShotClassifier, tell: Tell) -> None:
-    if classifier.cut:
-        shown = ", ".join(map(repr, classifier.cut[:_SHOWN]))
-        more = f" and {len(classifier.cut) - _SHOWN} more" if len(classifier.cut) > _SHOWN else ""
-        tell(f"words longer than the context of {classifier.where} are cut, of {shown}{more}")
-    for found, told in (
-        (classifier.unknown, "not in its vocabulary, and read as the unknown word"),
-        (classifier.bytewise, "without a piece in its vocabulary, and read byte by byte"),
-    ):
-        if found:
-            name, words = next(iter(found.items()))
-            more = f", and in {len(found) - 1} more labels" if len(found) > 1 else ""
-            tell(f"{told}: {' '.join(map(repr, words))} of {name!r}{more}")

@@ -11,8 +11,10 @@ import os
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
@@ -20,6 +22,7 @@ import simplejpeg
 from PIL import Image
 
 from vitsmith.arguments import path as checked_path
+from vitsmith.data.images.header import picture_header
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, name_source
 from vitsmith.errors import ImageError, InputError, OutputError
@@ -35,6 +38,9 @@ MOST = 5_000
 SUFFIXES = (".html", ".htm")
 _QUALITY = 82  # of JPEG: about 8 KB for a photo
 _READERS = 8  # threads at most: each holds a whole picture
+_LARGE = 16_000_000
+"""Pixels from which on a picture is decoded while no other large one is: it takes up to ten bytes for each. So all
+threads together hold about 1.3 GB and one picture of any size. JPEGs are decoded at an eighth of their size."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,8 @@ def write_sheet(
         ThreadPoolExecutor(min(available_cores(), _READERS), thread_name_prefix="sheet") as pool,
     ):
         try:
-            copies = _told(pool.map(lambda one: _copy(one.source), shown), on_picture)
+            one_large = Lock()
+            copies = _told(pool.map(lambda one: _copy(one.source, one_large), shown), on_picture)
             _write(file, _opening(title, note))
             for group, whole in zip(kept, groups, strict=True):
                 _write_group(file, group, len(whole.pictures), copies, place)
@@ -156,10 +163,12 @@ def _card(picture: Card, copy: str, page: Path, kind: str = "") -> str:
     return f'{opened}<div>{copy}</div><span title="{name}">{score}{name}</span></li>\n'
 
 
-def _copy(source: ImageSource) -> str:
+def _copy(source: ImageSource, one_large: Lock) -> str:
     """HTML of a small copy, or of the reason why there is none."""
+    alone: AbstractContextManager[object] = one_large if _is_large(source) else nullcontext()
     try:
-        pixels = read_image(source, needed=(SIDE, SIDE))
+        with alone:
+            pixels = read_image(source, needed=(SIDE, SIDE))
     except ImageError as error:
         return f"<em>{_text(str(error).removeprefix(f'{name_source(source)}: '))}</em>"
     small = Image.fromarray(pixels)
@@ -167,6 +176,12 @@ def _copy(source: ImageSource) -> str:
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=_QUALITY)
     address = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     return f'<img src="{address}" width="{small.width}" height="{small.height}" alt="">'
+
+
+def _is_large(source: ImageSource) -> bool:
+    """Whether a file's picture takes much memory to decode. What is no file is in memory already."""
+    header = picture_header(source) if isinstance(source, str | os.PathLike) else None
+    return header is not None and header.format not in ("JPEG", "MPO") and header.width * header.height >= _LARGE
 
 
 def _address(source: ImageSource, page: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ from vitsmith.data.text.prompts import fill_templates, named_templates
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
-from vitsmith.sorting.places import Collection, Opener, Step
+from vitsmith.sorting.places import OpenedPlaces
+from vitsmith.sorting.vectors import Step
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
-from vitsmith.zeroshot.labels import Words
+from vitsmith.zeroshot.labels import GivenLabels, Words, words_from
+from vitsmith.zeroshot.unread import unread_of_labels
 
 USUAL = "imagenet-1k"
 """The labels where the user gives none."""
@@ -35,71 +37,87 @@ class Namer:
     embeddings: Array
     """float32 (K, E), unit vectors."""
 
-    def name(self, vectors: Array) -> tuple[str, float]:
-        """The name of a group of vectors (M, E), and the share that it fits best; ('', 0) where no name stands out.
+    def name(self, vectors: Array, counts: Array) -> tuple[str, float]:
+        """The name of a group, and the share that it fits best; ('', 0) where no name stands out.
 
-        Each vector votes for the label that is nearest to it.
+        Each of the vectors (M, E) votes for the label that is nearest to it, as often as `counts` (M,) says.
         """
         votes = np.zeros(len(self.names), np.int64)
         for at in range(0, len(vectors), _ROWS):
             nearest = (vectors[at : at + _ROWS] @ self.embeddings.T).argmax(axis=1)
-            votes += np.bincount(nearest, minlength=len(votes))
+            np.add.at(votes, nearest, counts[at : at + _ROWS])
         best = int(votes.argmax())
         most = int(votes[best])
         next_most = int(np.partition(votes, -2)[-2]) if len(votes) > 1 else 0
         if (most - next_most) ** 2 <= _CERTAIN * (most + next_most):
             return "", 0.0
-        return self.names[best], most / len(vectors)
+        return self.names[best], most / int(votes.sum())
 
 
-def open_namer(
-    collection: Collection, opener: Opener, labels: Words | Iterable[str] | None, tell: Tell, on_step: Step
-) -> Namer | None:
-    """The names that a collection can have; None where its model reads no text, or cannot be opened.
+def open_namer(opened: OpenedPlaces, labels: GivenLabels | None, tell: Tell, on_step: Step) -> Namer | None:
+    """The names that the groups in places can have; None where the model reads no text, or cannot be opened.
 
-    Raises InputError for `labels` that no model can read, and for those of vectors that words do not compare with.
+    It needs no image, so that mistakes in `labels` are told before any is embedded. Raises InputError for labels that
+    no model can read, and for those of vectors that words do not compare with.
     """
-    if not collection.embedded or (collection.kind == "texts" and labels is None):
+    words = None if labels is None else words_from(labels)
+    if opened.kind == "texts" and words is None:
         return None
-    index = collection.index
+    encoder = _text_encoder(opened, tell, asked=words is not None)
+    if encoder is None:
+        return None
+    if words is not None:
+        classifier = _classifier(encoder, words, None, tell, on_step)
+        for told in unread_of_labels(classifier):
+            tell(told)
+    else:
+        try:
+            words = usual_words(encoder.bundle.tokenizer)
+        except InputError as error:  # there is no tokenizer, or none that can be used here: images are grouped without
+            tell(f"groups get no names: {error}")
+            return None
+        if len(words) < 2:
+            tell(f"groups get no names: the vocabulary of {encoder.bundle.where} knows no name of {USUAL}; give labels")
+            return None
+        # In one prompt: more, of a thousand labels, would take minutes.
+        classifier = _classifier(encoder, words, named_templates("simple"), tell, on_step)
+    return Namer(classifier.labels.shown, classifier.embeddings)
+
+
+def _text_encoder(opened: OpenedPlaces, tell: Tell, *, asked: bool) -> Encoder | None:
+    """The model that names the groups; None where it reads no text, or cannot be opened. `asked`: labels were given."""
+    index = opened.index
     if index is not None and index.space.what != "pooled":
-        if labels is not None:
+        if asked:
             raise InputError(
                 f"{index.folder} holds class tokens, and labels compare with the pooled embedding of an image: leave "
                 "them out, or make another index with  vitsmith embed --what pooled"
             )
         return None
     try:
-        encoder = opener(index.space if index is not None else None)
-        if index is not None:
-            index.check_encoder(encoder)
+        encoder = opened.open_encoder()
     except InputError as error:
-        if labels is not None or opener.given:
+        if asked or opened.how.opener.given:
             raise
         tell(f"groups get no names: {error}")
         return None
     if not encoder.reads_text:
-        if labels is not None:
+        if asked:
             raise InputError(f"{encoder.bundle.where} reads no text, so that labels name nothing: leave them out")
         return None
-    return _read(encoder, labels, tell, on_step)
+    return encoder
 
 
-def _read(encoder: Encoder, labels: Words | Iterable[str] | None, tell: Tell, on_step: Step) -> Namer | None:
-    usual = labels is None
-    words = usual_words(encoder.bundle.tokenizer) if labels is None else labels
-    if usual and isinstance(words, Words) and len(words) < 2:
-        tell(f"groups get no names: the vocabulary of {encoder.bundle.where} knows no name of {USUAL}; give labels")
-        return None
-    count = len(words) if isinstance(words, Words) else 0
-    classifier = ZeroShotClassifier(
+def _classifier(
+    encoder: Encoder, words: Words, templates: Sequence[str] | None, tell: Tell, on_step: Step
+) -> ZeroShotClassifier:
+    return ZeroShotClassifier(
         encoder,
         words,
-        templates=named_templates("simple") if usual else None,  # of a thousand labels more would take minutes
-        on_labels=lambda done: on_step("embedding labels", done, max(count, done)),
+        templates=templates,
+        on_labels=lambda done: on_step("embedding labels", done, len(words)),
         on_remark=tell,
     )
-    return Namer(classifier.labels.shown, classifier.embeddings)
 
 
 def usual_words(tokenizer: Tokenizer) -> Words:

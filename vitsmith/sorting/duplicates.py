@@ -7,17 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from vitsmith.arguments import MOST_THREADS, Tell, named_arguments, whole_number
+from vitsmith.arrays import Array
+from vitsmith.data.images.header import picture_header
 from vitsmith.errors import InputError, shown
 from vitsmith.machine import available_cores
 from vitsmith.sorting.items import Item, digest_of
 from vitsmith.sorting.leaders import count_steps, lead
-from vitsmith.sorting.picture_size import picture_size
-from vitsmith.sorting.places import Collection, Gathering, Model, Opener, Place, Step, gather, name_of
+from vitsmith.sorting.places import Collection, Gathering, Model, Opener, Place, name_of, open_places
+from vitsmith.sorting.random_pairs import doubt, random_cosines
+from vitsmith.sorting.vectors import Step
 
 THRESHOLD = 0.97
 """Default least cosine of near images: see docs/duplicates.md for how it was chosen."""
@@ -77,6 +80,9 @@ class Duplicates:
     """'images' or 'texts'."""
     threshold: float | None
     """The least cosine of near ones; None where only exact copies were looked for."""
+    random_pairs: float | None
+    """The share of all pairs of different contents that reach the threshold, from a sample: what it means for this
+    model and these images. None where only exact copies were looked for, and for few images."""
     model: str
     """The model whose features were compared; empty for none."""
     copies: int
@@ -120,7 +126,7 @@ def duplicates(
     """
     check_threshold(threshold)
     how = Gathering(Opener(model), name_of(model), skip_unreadable, tell, on_step)
-    return find_duplicates(gather(places, how), threshold, threads=threads, on_step=on_step)
+    return find_duplicates(open_places(places, how).embed(), threshold, threads=threads, tell=tell, on_step=on_step)
 
 
 def check_threshold(threshold: float) -> None:
@@ -130,7 +136,12 @@ def check_threshold(threshold: float) -> None:
 
 
 def find_duplicates(
-    collection: Collection, threshold: float, *, threads: int | None = None, on_step: Step = lambda *_: None
+    collection: Collection,
+    threshold: float,
+    *,
+    threads: int | None = None,
+    tell: Tell = lambda _: None,
+    on_step: Step = lambda *_: None,
 ) -> Duplicates:
     """The groups in a collection, as `duplicates`. Raises InputError for fewer than two items."""
     items = collection.items
@@ -145,14 +156,18 @@ def find_duplicates(
         first.setdefault(keys[at], at)
     same = [first[key] for key in keys]
     led = {at: (at, 1.0) for at in first.values()}
+    by_chance = None
     if collection.embedded:
-        led |= _near(collection, same, [at for at in order if same[at] == at], threshold, workers, on_step)
+        contents = _contents_with_vectors(collection, same, [at for at in order if same[at] == at])
+        by_chance = _by_chance(contents, threshold, collection.kind, tell)
+        led |= _near(contents, threshold, workers, on_step)
     copied = [at for at in range(len(items)) if same[at] != at]
     return Duplicates(
         groups=tuple(_groups(items, same, led, pixels)),
         count=len(items),
         kind=collection.kind,
         threshold=threshold if collection.embedded else None,
+        random_pairs=by_chance,
         model=collection.model,
         copies=len(copied),
         copied_bytes=sum(items[at].size for at in copied),
@@ -186,7 +201,10 @@ def _picture_sizes(items: Sequence[Item], threads: int, on_step: Step) -> dict[i
 
 
 def _picture_size(item: Item) -> tuple[int, int]:
-    return (item.width, item.height) if item.width or not item.path else picture_size(item.path)
+    if item.width or not item.path:
+        return item.width, item.height
+    header = picture_header(item.path)
+    return (header.width, header.height) if header is not None else (0, 0)
 
 
 def _in_threads(
@@ -202,23 +220,45 @@ def _in_threads(
             pool.shutdown(cancel_futures=True)
 
 
-def _near(
-    collection: Collection, same: Sequence[int], order: Sequence[int], threshold: float, threads: int, on_step: Step
-) -> dict[int, tuple[int, float]]:
-    """The leader of each content, and the cosine with it; `order` are the contents that are compared, best first."""
+class _Contents(NamedTuple):
+    """Contents that are compared, best first."""
+
+    items: Array
+    """int64 (N,): the first item of each."""
+    vectors: Array
+    """(N, E), unit vectors."""
+
+
+def _contents_with_vectors(collection: Collection, same: Sequence[int], order: Sequence[int]) -> _Contents:
     rows = np.full(len(collection.items), -1, np.int64)
     np.maximum.at(rows, np.asarray(same), collection.rows)  # a copy may have the vector
     chosen = np.array([at for at in order if rows[at] >= 0], np.int64)
-    steps, done = count_steps(len(chosen)), 0
+    return _Contents(chosen, collection.vectors[rows[chosen]])
+
+
+def _by_chance(contents: _Contents, threshold: float, kind: str, tell: Tell) -> float | None:
+    """The share of random pairs that reach the threshold; tells where these are too many."""
+    cosines = random_cosines(contents.vectors)
+    if cosines is None:
+        return None
+    if doubted := doubt(cosines, threshold, kind):
+        tell(doubted)
+    return float(np.mean(cosines >= threshold))
+
+
+def _near(contents: _Contents, threshold: float, threads: int, on_step: Step) -> dict[int, tuple[int, float]]:
+    """The leader of each content, and the cosine with it."""
+    steps, done = count_steps(len(contents.items)), 0
 
     def on_pieces(number: int) -> None:
         nonlocal done
         done += number
         on_step("comparing", done, steps)
 
-    found = lead(collection.vectors[rows[chosen]], threshold, threads=threads, on_step=on_pieces)
+    found = lead(contents.vectors, threshold, threads=threads, on_step=on_pieces)
     scores = found.scores.clip(-1, 1).tolist()  # vectors kept in float16 may be a little longer than 1
-    return dict(zip(chosen.tolist(), zip(chosen[found.leaders].tolist(), scores, strict=True), strict=True))
+    leaders = contents.items[found.leaders].tolist()
+    return dict(zip(contents.items.tolist(), zip(leaders, scores, strict=True), strict=True))
 
 
 def _groups(

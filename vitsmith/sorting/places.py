@@ -14,24 +14,20 @@ from vitsmith.arguments import Tell, path
 from vitsmith.arrays import Array
 from vitsmith.data.images.files import survey
 from vitsmith.data.images.unreadable import most_unreadable
-from vitsmith.encode import SHORTEST, Encoder
+from vitsmith.encode import Encoder
 from vitsmith.errors import DatasetError, InputError
-from vitsmith.machine import available_cores
 from vitsmith.retrieval.description import Space, check_same_model, check_searchable, is_index
-from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
+from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.single_file import FORMATS
 from vitsmith.sorting.items import Item, Listing
-from vitsmith.stream import Failure
+from vitsmith.sorting.vectors import EmbeddedItems, Step, of_images, of_index, without_vectors
 
 Place = Index | str | os.PathLike[str]
 """An index or its folder, an image folder, or an image file."""
 Model = Any
 """An `Encoder`, a bundle, or anything `vitsmith.load` takes."""
-Step = Callable[[str, int, int], None]
-"""Called with what is done ('embedding', 'comparing'), how much of it is done, and how much there is."""
 _MANY = 1_000
 """Images from which on it is worth a remark that their features are not kept."""
-_ROWS = 4_096  # vectors that are checked at once
 
 
 @dataclass(frozen=True)
@@ -47,8 +43,6 @@ class Collection:
     """'images' or 'texts'."""
     model: str
     """The model of the vectors, as the user gave it; empty where nothing was embedded."""
-    index: Index | None
-    """The first of the indexes, which all hold the same; None where images were embedded now."""
     unreadable: tuple[tuple[str, str], ...]
     """(name, reason) of each image that could not be read or embedded."""
 
@@ -100,11 +94,72 @@ class Gathering:
     """Called while images are embedded."""
 
 
-def gather(places: Place | Iterable[Place], how: Gathering) -> Collection:
-    """The items of all places, each file once. Images that are in no index are embedded, where there is a model.
+@dataclass(frozen=True)
+class OpenedPlaces:
+    """Places whose items are known, and nothing is embedded yet: what is wrong with them is told at this point."""
 
-    The model is that of `how`, or without one that of the indexes. Raises InputError for indexes that cannot be
-    compared, for a model that is not theirs, for places without images, and where too many images are unreadable.
+    how: Gathering
+    indexes: tuple[tuple[Index, tuple[Item, ...]], ...]
+    """Each with its items."""
+    loose: tuple[Item, ...]
+    """Images that are in no index."""
+    missing: tuple[tuple[str, str], ...]
+    """(name, reason) of those that are not there or are empty."""
+
+    @property
+    def index(self) -> Index | None:
+        """The first of the indexes, which all hold the same."""
+        return self.indexes[0][0] if self.indexes else None
+
+    @property
+    def kind(self) -> str:
+        """'images' or 'texts'."""
+        return self.index.space.kind if self.index is not None else "images"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether items get vectors: there is an index, or a model was given."""
+        return self.index is not None or self.how.opener.given
+
+    @property
+    def count(self) -> int:
+        """Items; some of the images may turn out to be unreadable."""
+        return sum(len(items) for _, items in self.indexes) + len(self.loose)
+
+    def open_encoder(self) -> Encoder:
+        """The encoder of the model that was given, or of the indexes. Raises InputError for one that is not theirs."""
+        encoder = self.how.opener(self.index.space if self.index is not None else None)
+        if self.index is not None:
+            self.index.check_encoder(encoder, self.how.model)
+        return encoder
+
+    def embed(self) -> Collection:
+        """All items with their vectors: those of the indexes, and those of the other images, which are embedded now.
+
+        Raises InputError for a damaged index and for a model that is not that of the indexes, DatasetError where too
+        many images are unreadable.
+        """
+        how, index = self.how, self.index
+        model = index.space.model if index is not None else ""
+        unreadable = list(self.missing)
+        found = [of_index(one, items) for one, items in self.indexes]
+        images = without_vectors(self.loose)
+        if how.opener.given or (self.loose and index is not None):
+            encoder = self.open_encoder()
+            model = model or how.model or encoder.bundle.where
+            if (count := len(self.loose)) >= _MANY:
+                how.tell(f"the features of {count:,} images are not kept: vitsmith embed keeps them for the next time")
+            if count:
+                images = of_images(encoder, self.loose, unreadable, how.on_step)
+        _check_share(unreadable, self.count + len(self.missing), how.skip_unreadable)
+        return _joined([*found, images], self.kind, model, unreadable)
+
+
+def open_places(places: Place | Iterable[Place], how: Gathering) -> OpenedPlaces:
+    """Finds the items of all places, each file once.
+
+    Images that are in no index are embedded later, by the model of `how`, or without one by that of the indexes. Raises
+    InputError for indexes that cannot be compared, and for places without images.
     """
     indexes, files = _opened(places)
     opened = list(indexes.values())
@@ -112,27 +167,11 @@ def gather(places: Place | Iterable[Place], how: Gathering) -> Collection:
     if space is not None and space.kind == "texts" and files:
         raise InputError(f"texts cannot be compared with images: leave out {opened[0].folder}, or {files[0][1]}")
     listing = Listing(how.tell)
-    found: list[tuple[list[Item], Array]] = []
-    for place, index in indexes.items():  # first, as their files need not be embedded again
-        items = listing.of_index(index, place)
-        found.append((items, _of_index(index, items)))
+    # The indexes first, as their files need not be embedded again.
+    found = [(index, tuple(listing.of_index(index, place))) for place, index in indexes.items()]
     loose = listing.of_files(files)
     listing.finish()
-    unreadable = list(listing.unreadable)
-    width = space.width if space is not None else 0
-    model = space.model if space is not None else ""
-    vectors, rows = np.zeros((0, width), np.float16), np.full(len(loose), -1, np.int64)
-    if how.opener.given or (loose and space is not None):
-        encoder = how.opener(space)
-        if space is not None:
-            opened[0].check_encoder(encoder, how.model)
-        model = model or how.model or encoder.bundle.where
-        if len(loose) >= _MANY:
-            how.tell(f"the features of {len(loose):,} images are not kept: vitsmith embed keeps them for the next time")
-        if loose:
-            vectors, rows = _embedded(encoder, loose, unreadable, how.on_step)
-    _check_share(unreadable, sum(len(items) for items, _ in found) + len(files), how.skip_unreadable)
-    return _joined([*found, (loose, vectors)], rows, opened[0] if opened else None, model, unreadable)
+    return OpenedPlaces(how, tuple(found), tuple(loose), tuple(listing.unreadable))
 
 
 def name_of(model: Model) -> str:
@@ -190,40 +229,6 @@ def _one_space(indexes: Sequence[Index]) -> Space | None:
     return first.space
 
 
-def _of_index(index: Index, items: Sequence[Item]) -> Array:
-    """The vectors of an index, all of them where all rows are used: (rows, E), checked."""
-    index.verify(available_cores())
-    whole = np.empty((len(index), index.space.width), index.space.dtype)
-    for part in range(len(index.description.parts)):
-        start = int(index.starts[part])
-        vectors = index.vectors(part)
-        for at in range(0, len(vectors), _ROWS):
-            some = vectors[at : at + _ROWS]
-            lengths = lengths_of(some)
-            wrong = np.flatnonzero(~((lengths <= LONGEST) & (lengths >= SHORTEST)))  # so that NaN is wrong too
-            if len(wrong):
-                raise index.damaged(start + at + int(wrong[0]))
-            whole[start + at : start + at + len(some)] = some
-    return whole
-
-
-def _embedded(
-    encoder: Encoder, items: Sequence[Item], unreadable: list[tuple[str, str]], on_step: Step
-) -> tuple[Array, Array]:
-    """Vectors (R, E) of the images that can be read, and for each item its row, or -1."""
-    vectors = np.empty((len(items), encoder.width), np.float16)
-    rows = np.full(len(items), -1, np.int64)
-    read = 0
-    for number, answer in enumerate(encoder.stream(item.path for item in items)):
-        if isinstance(answer, Failure):
-            unreadable.append((items[number].name, answer.reason))
-        else:
-            vectors[read], rows[number] = answer[1], read
-            read += 1
-        on_step("embedding", number + 1, len(items))
-    return vectors[:read], rows
-
-
 def _check_share(unreadable: Sequence[tuple[str, str]], count: int, share: float | None) -> None:
     if not unreadable or share is None or len(unreadable) <= (most := most_unreadable(count, share)):
         return
@@ -233,28 +238,18 @@ def _check_share(unreadable: Sequence[tuple[str, str]], count: int, share: float
     )
 
 
-def _joined(
-    found: Sequence[tuple[Sequence[Item], Array]],
-    loose: Array,
-    index: Index | None,
-    model: str,
-    unreadable: Sequence[tuple[str, str]],
-) -> Collection:
-    """All items in the order of their places, with one array of vectors. `loose` are the rows of the last ones."""
-    items = [item for some, _ in found for item in some]
-    rows, start = [], 0
-    for some, vectors in found[:-1]:
-        rows.append(np.fromiter((start + item.position for item in some), np.int64, len(some)))
-        start += len(vectors)
-    rows.append(np.where(loose >= 0, loose + start, -1))
+def _joined(found: Sequence[EmbeddedItems], kind: str, model: str, unreadable: Sequence[tuple[str, str]]) -> Collection:
+    """All items in the order of their places, with one array of vectors."""
+    items = [item for one in found for item in one.items]
+    starts = np.cumsum([0, *(len(one.vectors) for one in found)])
+    rows = np.concatenate([np.where(one.rows >= 0, one.rows + at, -1) for one, at in zip(found, starts, strict=False)])
     order = np.argsort([item.place for item in items], kind="stable")
-    filled = [vectors for _, vectors in found if len(vectors)]
+    filled = [one.vectors for one in found if len(one.vectors)]
     return Collection(
         tuple(items[at] for at in order.tolist()),
-        np.concatenate(rows)[order],
-        filled[0] if len(filled) == 1 else np.concatenate(filled or [found[-1][1]]),
-        index.space.kind if index is not None else "images",
+        rows[order],
+        filled[0] if len(filled) == 1 else np.concatenate(filled or [found[-1].vectors]),
+        kind,
         model,
-        index,
         tuple(unreadable),
     )

@@ -45,7 +45,7 @@ from vitsmith.weights.bundle.paths import find_bundle
 from vitsmith.weights.bundle.programs import add_program, check_addable
 from vitsmith.weights.labels import with_labels
 from vitsmith.weights.load import assumed, load
-from vitsmith.zeroshot.labels import Words, check_words, read_word_file
+from vitsmith.zeroshot.labels import GivenLabels, Words, read_word_file, words_from
 
 if TYPE_CHECKING:
     from vitsmith.exporters.gate import Gate
@@ -68,7 +68,7 @@ def export(
     max_drop: float | None = None,
     strict_gate: bool = False,
     skip_unreadable: float = SHARE,
-    labels: Words | Sequence[str] | None = None,
+    labels: GivenLabels | None = None,
     without_split: bool = False,
     add: bool = False,
     force: bool = False,
@@ -88,7 +88,8 @@ def export(
         max_drop: percentage points of top-1 that may be lost on `data`; default 0.5.
         strict_gate: refuse also where the images are too few to tell.
         skip_unreadable: share of the images that may be unreadable.
-        labels: for a LiT model and 'web': the labels that the page chooses from.
+        labels: for a model that reads text and 'web': the labels that the page chooses from, as `ZeroShotClassifier`
+            takes them: names, or a mapping from each to its own prompts.
         without_split: do not keep the record of the images it was trained on.
         add: keep the program in the folder of `bundle`, which is one on disk, beside what is there: the result is that
             bundle with the new program.
@@ -122,7 +123,7 @@ class ExportRequest:
     data: Data = ""
     split: str = ""
     skip_unreadable: float = SHARE
-    labels: Words | Sequence[str] | None = None
+    labels: GivenLabels | None = None
     labels_file: Path | None = None
     """A file with the `labels`, or with a classifier's class names, one a line."""
     image_size: int | tuple[int, int] | None = None
@@ -151,8 +152,7 @@ def export_for(request: ExportRequest, tell: Tell, choose: Choose) -> tuple[Bund
 
     target = TARGETS[known_name(request.target, "target", TARGETS)]
     _check_options(request, target)
-    given = request.labels
-    words = given if given is None or isinstance(given, Words) else check_words(list(given), where="labels")
+    words = None if request.labels is None else words_from(request.labels)
     name = run_name(request.bundle)
     with _reserved(request, target, name) as folder:
         check_data(request.data)

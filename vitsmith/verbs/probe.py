@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from vitsmith.weights.load import assumed, load
 if TYPE_CHECKING:
     from vitsmith.probing.one_model import NamedModel, ProbeSettings, Watch
     from vitsmith.probing.result import Probed
-    from vitsmith.zeroshot.labels import Words
+    from vitsmith.zeroshot.labels import GivenLabels, Words
 
 SHOTS = (1, 2, 4, 8, 16)
 SCORED = ("val", "test")
@@ -42,7 +42,7 @@ def probe(
     split: str = "",
     features: str = "auto",
     shots: Sequence[int] = SHOTS,
-    labels: str | Words | Mapping[str, str | Iterable[str]] | Iterable[str] | None = None,
+    labels: str | GivenLabels | None = None,
     templates: str | Iterable[str] | None = None,
     engine: str = "auto",
     precision: str = "auto",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,7 @@ from vitsmith.text_spec import PLACE, wrong_templates
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.zeroshot.embeddings import class_embeddings
 from vitsmith.zeroshot.head import TextHead, classifier_bundle
-from vitsmith.zeroshot.labels import Words, words_from
+from vitsmith.zeroshot.labels import GivenLabels, Words, words_from
 
 ScoreKind = Literal["single", "independent"]
 
@@ -54,7 +54,7 @@ class ZeroShotClassifier:
     def __init__(
         self,
         model: Encoder | Bundle | str | os.PathLike[str],
-        labels: Words | Mapping[str, str | Iterable[str]] | Iterable[str],
+        labels: GivenLabels,
         *,
         templates: str | Iterable[str] | None = None,
         scores: ScoreKind = "single",

@@ -66,7 +66,11 @@ def read_words(given: str | Sequence[str]) -> Words:
     return _checked(rows, where)
 
 
-def words_from(given: Words | Mapping[str, str | Iterable[str]] | Iterable[str]) -> Words:
+GivenLabels = Words | Mapping[str, str | Iterable[str]] | Iterable[str]
+"""Labels as a Python caller gives them: names, or a mapping from each name to prompts of its own."""
+
+
+def words_from(given: GivenLabels) -> Words:
     """The labels of a Python caller: `Words` as they are, a mapping as `read_prompts_by_label`, or a list of names.
 
     Each name of a list is one label, commas or not. Raises InputError, as `check_words`, and for one text.

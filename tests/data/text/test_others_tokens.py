@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
+import tokenizers.models
+import tokenizers.normalizers
+import tokenizers.pre_tokenizers
+import tokenizers.processors
 
 from tests.tiny import REFERENCE
+from vitsmith.data.text.byte_pairs import read_merges
 from vitsmith.data.text.scripts import count_scripts
 from vitsmith.data.text.tokenizer import Tokenizer
 from vitsmith.data.text.tokenizer_json import clip_tokenizer_json
@@ -155,11 +161,32 @@ def test_t5s_extra_ids_in_a_tokenizer_json_are_no_other_size() -> None:
         Tokenizer(open_tokenizer("hf_siglip2").spec.model_copy(update={"vocabulary": 499}), longer)
 
 
+def by_the_library(ids: dict[str, int], pairs: list[tuple[str, str]]) -> bytes:
+    """The file as the tokenizers library writes it for the rules of transformers' CLIPTokenizer."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE(ids, pairs, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=end)
+    )
+    spaces = tokenizers.normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
+    steps = [tokenizers.normalizers.NFC(), spaces, tokenizers.normalizers.Lowercase()]
+    made.normalizer = tokenizers.normalizers.Sequence(steps)
+    cut = tokenizers.pre_tokenizers.Split(tokenizers.Regex(words), behavior="removed", invert=True)
+    letters = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([cut, letters])
+    made.post_processor = tokenizers.processors.RobertaProcessing(
+        (end, ids[end]), (start, ids[start]), trim_offsets=False, add_prefix_space=False
+    )
+    made.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in (start, end)])
+    return made.to_str().encode()
+
+
 def test_a_tokenizer_json_is_made_of_a_vocab_json_and_merges() -> None:
     described = json.loads((FILES / "clip.json").read_bytes())["model"]
     vocabulary = json.dumps(described["vocab"]).encode()
     made = clip_tokenizer_json(vocabulary, CLIP.read_bytes())
     np.testing.assert_array_equal(Tokenizer(open_tokenizer("hf_clip").spec, made)(TEXTS), RECORDED["hf_clip"])
+    assert made == by_the_library(described["vocab"], read_merges(CLIP.read_bytes()))
     for words, merges in ((b"[]", CLIP.read_bytes()), (b"{}", CLIP.read_bytes()), (vocabulary, b"zq zq\n")):
         with pytest.raises(InputError, match=r"not those of a CLIP tokenizer"):
             clip_tokenizer_json(words, merges)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,7 @@ if TYPE_CHECKING:
 
 Names = Path | tuple[str, ...]
 """Names of classes: a file with one a line, or the names themselves."""
-UNKNOWN = "not in the model's vocabulary, and read as the unknown word"
-BYTEWISE = "without a piece in the model's vocabulary, and read byte by byte, as text that it has hardly seen"
 LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
-SHOWN = 3  # of the texts that were cut
-LABELS_SHOWN = 5  # of the labels that were cut
 
 
 def read_texts(file: str) -> list[str]:
@@ -99,23 +94,19 @@ def read_prompts(templates: str, file: Path | None) -> Sequence[str] | None:
 
 def tell_cut(encoder: Encoder, texts: Sequence[str]) -> int:
     """Reports which texts are longer than the model reads; returns how many."""
-    cut = encoder.cut(texts)
-    if cut:
-        shown = ", ".join(repr(texts[at]) for at in cut[:SHOWN])
-        more = f" and {len(cut) - SHOWN:,} more" if len(cut) > SHOWN else ""
-        say(f"longer than the {encoder.bundle.tokenizer.spec.length} tokens that the model reads, and cut: "
-            f"{shown}{more}")  # fmt: skip
+    from vitsmith.zeroshot.unread import cut_of_texts
+
+    if cut := encoder.cut(texts):
+        say(cut_of_texts(encoder, texts, cut))
     return len(cut)
 
 
 def tell_unknown(encoder: Encoder, texts: Sequence[str]) -> None:
     """Says which words the model cannot tell from each other, and which it reads byte by byte: both lack a piece."""
-    for found, told in ((encoder.unknown(texts), UNKNOWN), (encoder.bytewise(texts), BYTEWISE)):
-        counts = Counter(word for words in found for word in words)
-        if counts:
-            shown = ", ".join(repr(word) for word, _ in counts.most_common(SHOWN))
-            more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
-            say(f"{told}: {shown}{more}")
+    from vitsmith.zeroshot.unread import unread_of_texts
+
+    for told in unread_of_texts(encoder, texts):
+        say(told)
 
 
 def open_classifier(
@@ -129,6 +120,7 @@ def open_classifier(
 ) -> ZeroShotClassifier:
     """The classifier of a command line, with a bar while labels are embedded and a remark on labels that were cut."""
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
+    from vitsmith.zeroshot.unread import unread_of_labels
 
     with _labels_bar(len(words)) as on_labels:
         classifier = ZeroShotClassifier(
@@ -141,28 +133,9 @@ def open_classifier(
             on_remark=say,
             **options,
         )
-    _tell_cut_labels(classifier.cut, classifier.encoder.bundle.tokenizer.spec.length)
-    _tell_unknown_labels(classifier.unknown, UNKNOWN)
-    _tell_unknown_labels(classifier.bytewise, BYTEWISE)
+    for told in unread_of_labels(classifier):
+        say(told)
     return classifier
-
-
-def _tell_cut_labels(labels: Sequence[str], length: int) -> None:
-    """Says which labels have prompts whose ends go unread."""
-    if labels:
-        more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
-        shown = ", ".join(map(repr, labels[:LABELS_SHOWN]))
-        say(f"longer than the {length} tokens that the model reads, and cut in some prompt: {shown}{more}")
-
-
-def _tell_unknown_labels(words: Mapping[str, Sequence[str]], told: str) -> None:
-    """Says which labels have words that the vocabulary lacks, by label."""
-    if words:
-        shown = ", ".join(
-            f"{' '.join(map(repr, unknown))} of {name!r}" for name, unknown in list(words.items())[:LABELS_SHOWN]
-        )
-        more = f", and in {len(words) - LABELS_SHOWN} more labels" if len(words) > LABELS_SHOWN else ""
-        say(f"{told}: {shown}{more}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from vitsmith.data.augment.settings import AugmentSpec, Box, sample_box
 from vitsmith.data.images import jpeg
-from vitsmith.data.images.orientation import jpeg_orientation, upright
+from vitsmith.data.images.header import jpeg_orientation
 from vitsmith.data.images.preprocess import resize_image
 from vitsmith.data.images.read import (
     MAX_PIXELS,
@@ -23,6 +23,7 @@ from vitsmith.data.images.read import (
     decode_image,
     named_errors,
     reduction,
+    upright,
 )
 from vitsmith.data.images.sources import ImageSource, is_encoded, read_bytes
 from vitsmith.specs import ImageSpec

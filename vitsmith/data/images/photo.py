@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import simplejpeg
 
 from vitsmith.data.images.exif import Exif, exif_of, read_exif
-from vitsmith.data.images.orientation import header_orientation
-from vitsmith.data.images.read import open_header
+from vitsmith.data.images.header import header_orientation, is_camera_raw, open_header, stored_size
 from vitsmith.data.images.sources import SelfReading, read_path
 
 DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
-_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _FRESH = 2_000_000_000
 """Nanoseconds in which a file may change again without another time: FAT counts in two seconds."""
 
@@ -92,18 +90,18 @@ def facts_of(data: bytes) -> dict[str, Any]:
 
 
 def _described(data: bytes) -> tuple[Exif, tuple[Any, Any]]:
-    """The EXIF, and the (width, height) of the upright picture."""
+    """The EXIF, and the (width, height) of the upright picture; None for those of a camera's raw file."""
     header = None
+    size: tuple[Any, Any] = (None, None)
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
+        size = width, height
     except ValueError:  # no JPEG, or one of a kind that Pillow knows
         header = open_header(data)
-        width, height = header.size
-        if tags := getattr(header, "tag_v2", None):  # Pillow gives a TIFF's size as it is, or upright, by its version
-            width, height = tags[_WIDTH], tags[_HEIGHT]
+        size = size if is_camera_raw(header) else stored_size(header)
     exif = read_exif(exif_of(data, header))
     turned = exif.orientation if header is None or exif.orientation > 1 else header_orientation(header)
-    return exif, (height, width) if turned >= 5 else (width, height)
+    return exif, size[::-1] if turned >= 5 else size
 
 
 def _unread(path: str) -> FileState | None:

@@ -7,7 +7,6 @@ with the name of the file.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,8 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitsmith.data.images.not_images import is_heic, is_raw, name_kind
-from vitsmith.data.images.orientation import jpeg_orientation, orientation_of, upright
+from vitsmith.data.images.header import is_camera_raw, jpeg_orientation, open_header, orientation_of
 from vitsmith.data.images.sources import ImageSource, name_source, read_bytes
 from vitsmith.data.images.tensors import array_from_tensor, is_tensor
 from vitsmith.data.images.truncation import check_opened, check_rows, check_whole, no_half_pictures
@@ -33,16 +31,12 @@ IMAGE_SUFFIXES = (
 MAX_PIXELS = 178_956_970
 """Default of `max_pixels`: 512 MiB of RGB. Beyond this count Pillow's own Image.open raises."""
 
-# No other Pillow plugin may read bytes from outside; the one for EPS even starts Ghostscript.
-_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-
 # A scaled decode that is this many times larger than the resize target is close to a full one. Measured on nine photos
 # of scikit-image (quality 90), scaled decode + Pillow resize against full decode + Pillow resize: the mean difference
 # in 8-bit levels, bilinear / bicubic, is 2.2 / 1.5 at 1x, 1.0 / 1.1 at 1.5x, 0.8 / 0.7 at 2x, 0.35 / 0.35 at 3x.
 _SCALED_DECODING_MARGIN = 2
 
 _JPEG = b"\xff\xd8\xff"
-_CANON_RAW = b"CR\2"  # in a TIFF's header
 
 
 def read_image(
@@ -164,16 +158,6 @@ def _rgb_with_pillow(data: bytes, max_pixels: int) -> Rgb:
         return pixels
 
 
-def open_header(data: bytes) -> Image.Image:
-    """Read the header, as Image.open does, but without its size check, which only warns where `check_size` refuses."""
-    Image.init()
-    for name in _PILLOW_FORMATS:
-        factory, accept = Image.OPEN.get(name, (None, None))
-        if factory and accept and accept(data[:16]) is True and not is_heic(data) and data[8:11] != _CANON_RAW:
-            return factory(io.BytesIO(data), "")
-    raise ImageError(name_kind(data))
-
-
 def _rgb_of_pillow_image(image: Image.Image, max_pixels: int) -> Rgb:
     """Pixels of a picture that the caller opened; a file that Pillow has not read yet is read like any other file."""
     file, data = getattr(image, "fp", None), b""
@@ -197,10 +181,21 @@ def _rgb_from_pillow(image: Image.Image, max_pixels: int) -> Rgb:
     # The other pictures of an MPO are previews and depth maps of the first, written by phones and cameras.
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise ImageError(f"is animated or has several pages ({frames} frames); save one of them as an image")
-    if image.format == "TIFF" and is_raw(getattr(image, "tag_v2", {})):
+    if is_camera_raw(image):
         raise ImageError("is a camera's raw file, of which only a thumbnail can be read; export it as JPEG")
     image.load()
     return upright(_rgb(image), orientation_of(image))  # in this order: a PNG may hold its EXIF behind the pixels
+
+
+def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation (EXIF 2.32, tag 0x0112): swap the axes, then mirror columns, then rows."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
 
 
 def _rgb(image: Image.Image) -> Rgb:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.pieces import open_vocabulary
 from vitsmith.data.text.scripts import count_scripts, describe_scripts
-from vitsmith.errors import InputError, shown
+from vitsmith.data.text.tokenizer_json import describe_tokenizer, piece_ids
+from vitsmith.errors import InputError, MissingPackageError, shown
 from vitsmith.text_spec import TextSpec
 
 UNUSED = 127
@@ -179,8 +180,16 @@ def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
 
 
 def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
-    """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer`."""
-    return open_vocabulary(spec, vocabulary).count
+    """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer`.
+
+    That of a tokenizer.json is known without its library too: a model is the same where nobody reads its texts.
+    """
+    try:
+        return open_vocabulary(spec, vocabulary).count
+    except MissingPackageError:
+        if spec.tokenizer != "tokenizers":
+            raise
+        return len(piece_ids(describe_tokenizer(vocabulary)))
 
 
 def _is_punctuation(word: str) -> bool:

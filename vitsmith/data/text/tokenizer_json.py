@@ -89,43 +89,60 @@ def count_extra_ids(count: int, piece_of: Callable[[int], str | None]) -> int:
     return count - at
 
 
+Described = dict[str, Any]
+"""A tokenizer.json as plain data."""
+
+
 def clip_tokenizer_json(vocabulary: bytes, merges: bytes) -> bytes:
     """The tokenizer.json of a vocab.json and a merges.txt, as transformers (5.24) makes it for its CLIPTokenizer.
 
-    Raises InputError for other files.
+    It is written without the tokenizers library, byte for byte as that writes it: so a model that is read for its
+    images needs no library for texts, and is the same model, of the same identity, with it and without it. Raises
+    InputError for other files.
     """
     pairs = read_merges(merges)
     try:
-        made = _clip(json.loads(vocabulary), pairs, _CLIP_START, _CLIP_END, _CLIP_END)
-    except MissingPackageError:
-        raise
-    except Exception as error:  # the library raises Exception itself
+        ids = json.loads(vocabulary)
+        rules = _clip_rules(ids, pairs, _CLIP_START, _CLIP_END, _CLIP_END)
+        added = sorted((ids[name], name) for name in (_CLIP_START, _CLIP_END))
+    except Exception as error:  # whatever else the file holds
         raise InputError(f"this vocab.json and merges.txt are not those of a CLIP tokenizer ({error!r})") from None
-    from tokenizers import AddedToken
-
-    made.add_special_tokens([AddedToken(name, normalized=False) for name in (_CLIP_START, _CLIP_END)])
-    described: str = made.to_str()
-    return described.encode()
-
-
-def _clip(ids: dict[str, int], pairs: list[tuple[str, str]], start: str, end: str, unknown: str) -> Any:
-    """The rules of transformers' CLIPTokenizer. Raises MissingPackageError, and Exception for what is none."""
-    try:
-        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-    except ImportError:
-        raise MissingPackageError("tokenizers", "text") from None
-    made = Tokenizer(models.BPE(ids, pairs, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=unknown))
-    spaces = normalizers.Replace(Regex(r"\s+"), " ")
-    made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
-    words = pre_tokenizers.Split(Regex(_CLIP_WORDS), behavior="removed", invert=True)
-    made.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    around = (end, ids[end]), (start, ids[start])
-    made.post_processor = processors.RobertaProcessing(*around, trim_offsets=False, add_prefix_space=False)
-    return made
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    tokens = [{"id": at, "content": name, **flags} for at, name in added]
+    model = rules.pop("model")
+    described = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens, **rules}
+    described |= {"decoder": None, "model": model}
+    return json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-Described = dict[str, Any]
-"""A tokenizer.json as plain data."""
+def _clip_rules(
+    ids: Mapping[str, int], pairs: Sequence[tuple[str, str]], start: str, end: str, unknown: str
+) -> Described:
+    """The rules of transformers' CLIPTokenizer, as a tokenizer.json has them. Raises Exception for what is none."""
+    for first, second in pairs:
+        if missing := [piece for piece in (first, second, first + second) if piece not in ids]:
+            raise ValueError(f"the merge of {first!r} and {second!r} needs the piece {missing[0]!r}")
+    replaced = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    words = {"type": "Split", "pattern": {"Regex": _CLIP_WORDS}, "behavior": "Removed", "invert": True}
+    letters = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    around = {"sep": [end, ids[end]], "cls": [start, ids[start]], "trim_offsets": False, "add_prefix_space": False}
+    suffixes = {"continuing_subword_prefix": "", "end_of_word_suffix": "</w>"}
+    flags = {"fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
+    vocabulary = dict(sorted(ids.items(), key=lambda one: one[1]))
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, replaced, {"type": "Lowercase"}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, letters]},
+        "post_processor": {"type": "RobertaProcessing", **around},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": unknown,
+            **suffixes,
+            **flags,
+            "vocab": vocabulary,
+            "merges": [list(pair) for pair in pairs],
+        },
+    }
 
 
 def describe_tokenizer(vocabulary: bytes, where: str = "the vocabulary") -> Described:
@@ -158,13 +175,13 @@ def with_clip_rules(described: Described, start: str, end: str, unknown: str) ->
     try:
         model = described["model"]
         pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
-        made = json.loads(_clip(piece_ids(described), pairs, start, end, unknown).to_str())
-    except (MissingPackageError, InputError):
+        made = _clip_rules(piece_ids(described), pairs, start, end, unknown)
+    except InputError:
         raise
-    except Exception as error:  # the library raises Exception itself
+    except Exception as error:  # whatever else the file holds
         raise InputError(f"tokenizer.json is not that of a CLIP tokenizer ({error!r})") from None
     made["model"]["vocab"] = model["vocab"]
-    return described | {part: made[part] for part in ("model", "normalizer", "pre_tokenizer", "post_processor")}
+    return described | made
 
 
 def with_lower_case(described: Described) -> Described:
