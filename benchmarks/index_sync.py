@@ -1,9 +1,11 @@
 """An index that follows its photos: `embed --sync` with 1 % changed, beside embedding all anew.
 
-    python benchmarks/index_sync.py [--images 100000] [--share 0.01] [--rounds 3] [--model ViT-Ti_16] [--out FILE.md]
+    python benchmarks/index_sync.py [--images 100000] [--share 0.01] [--rounds 3] [--model ViT-Ti_16]
+        [--image-size 64] [--out FILE.md]
 
 So many small JPEG files (64 x 64, all different) are written to a temporary folder, 1,000 in each subfolder
-(`--place` says where), and a model with random weights is embedded with:
+(`--place` says where), and embedded with a model with random weights. It takes images of --image-size pixels: the
+smaller the model's work, the less a sync saves.
 
 - anew: all of them into a new index
 - nothing changed: `--sync` of that index
@@ -128,7 +130,7 @@ def measure(options: argparse.Namespace, place: Path) -> tuple[dict[str, list[fl
     photos, model = place / "photos", place / "model"
     for number in range(options.images):
         write_photo(place_of(photos, number), number)
-    vs.save(vs.Bundle.of(vs.create_model(options.model)), model)
+    vs.save(vs.Bundle.of(vs.create_model(options.model, image_size=options.image_size)), model)
     time.sleep(2.5)
     times: dict[str, list[float]] = {"anew": [], "nothing changed": [], "some changed": []}
     facts: dict[str, Any] = {}
@@ -152,14 +154,16 @@ def measure(options: argparse.Namespace, place: Path) -> tuple[dict[str, list[fl
 
 def describe(options: argparse.Namespace, times: dict[str, list[float]], facts: dict[str, Any]) -> str:
     command = f"python benchmarks/index_sync.py --images {options.images} --rounds {options.rounds}"
+    if options.image_size != SIDE:
+        command += f" --image-size {options.image_size}"
     faster = statistics.median(times["anew"]) / statistics.median(times["some changed"])
     inside = facts["anew"]["work"] / facts["some changed"]["work"]
     lines = [
         f"# Following {options.images:,} small files, {facts['changed']:,} of them changed",
         "",
         f"`{command}`, {datetime.date.today()}, {describe_machine()}, Python {platform.python_version()}, "
-        f"{options.model}. Seconds of the command, median (lowest to highest) of {options.rounds} rounds; `work` is "
-        "the last round without the start.",
+        f"{options.model} at {options.image_size} pixels. Seconds of the command, median (lowest to highest) of "
+        f"{options.rounds} rounds; `work` is the last round without the start.",
         "",
         "| | s | work, s | photos opened |",
         "|---|---:|---:|---:|",
@@ -168,7 +172,7 @@ def describe(options: argparse.Namespace, times: dict[str, list[float]], facts: 
         shown = f"{statistics.median(taken):.1f} ({min(taken):.1f} to {max(taken):.1f})"
         lines.append(f"| {name} | {shown} | {facts[name]['work']:.2f} | {facts[name]['opened']:,} |")
     lines += ["", f"Sync is {faster:.1f} times as fast as anew, and {inside:.1f} times without the start."]
-    return "\n".join([*lines, "", *["    " + line for line in (__doc__ or "").splitlines()[4:]]]) + "\n"
+    return "\n".join([*lines, "", *["    " + line for line in (__doc__ or "").splitlines()[5:]]]) + "\n"
 
 
 def main() -> None:
@@ -177,6 +181,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="ViT-Ti_16")
+    parser.add_argument("--image-size", type=int, default=SIDE)
     parser.add_argument("--place", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

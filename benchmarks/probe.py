@@ -100,6 +100,8 @@ class Rounds:
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     scores: dict[tuple[str, str], MethodScore] = field(default_factory=dict)
     few_shot: str = ""
+    peers: dict[str, str] = field(default_factory=dict)
+    """What scikit-learn chose, by method."""
 
     def run(self) -> None:
         """One round: each method of vitsmith, then the same of scikit-learn."""
@@ -114,6 +116,7 @@ class Rounds:
             self.scores[method, "vitsmith"] = score_probe(probe, self.held_out)
             peer = make_peer(probe)
             self.time(method, "scikit-learn", lambda peer=peer: peer.fit(*self.arrays(self.train)))
+            self.peers[method] = chosen(peer, len(self.train))
             answers = torch.from_numpy(peer.predict(self.arrays(self.held_out)[0]))
             self.scores[method, "scikit-learn"] = score_answers(method, answers, self.held_out)
         shots = self.time("class means", "vitsmith", lambda: score_few_shot(self.train, self.held_out))
@@ -157,6 +160,15 @@ class Rounds:
         return make_pipeline(StandardScaler(), sweep)
 
 
+def chosen(peer: Any, count: int) -> str:
+    """The setting that a fitted search or pipeline of scikit-learn chose for `count` images, in our words."""
+    if isinstance(peer, GridSearchCV):
+        return f"k {peer.best_params_['n_neighbors']}"
+    last = peer[-1]
+    strength = last.alpha_ / count if isinstance(last, RidgeClassifierCV) else 1 / (float(np.ravel(last.C_)[0]) * count)
+    return f"strength {strength:.3g}"
+
+
 def vote(distance: Any) -> Any:
     return np.exp((1 - distance) / TEMPERATURE)
 
@@ -175,10 +187,10 @@ def describe(rounds: Rounds, size: Size, options: argparse.Namespace) -> str:
         f"{platform.python_version()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
         f"{options.threads} threads. Median (lowest to highest) of {options.rounds} rounds in turns.",
         "",
-        "| method | vitsmith, s | scikit-learn, s | vitsmith, setting | accuracy | scikit-learn, accuracy | "
+        "| method | vitsmith, s | scikit-learn, s | vitsmith, setting | accuracy | scikit-learn, setting | accuracy | "
         "difference, points (95%) |",
-        "|---|---:|---:|---|---:|---:|---:|",
-        f"| standardising, principal axes | {spread(taken['principal axes', 'vitsmith'])} | in each | | | | |",
+        "|---|---:|---:|---|---:|---|---:|---:|",
+        f"| standardising, principal axes | {spread(taken['principal axes', 'vitsmith'])} | in each | | | | | |",
     ]
     for method in ("k-NN", "ridge", "logistic"):
         own, peer = scores[method, "vitsmith"], scores[method, "scikit-learn"]
@@ -190,6 +202,7 @@ def describe(rounds: Rounds, size: Size, options: argparse.Namespace) -> str:
             spread(taken[method, "scikit-learn"]),
             own.setting,
             f"{own.accuracy:.2%}",
+            rounds.peers[method],
             f"{peer.accuracy:.2%}",
             f"{0 - paired.drop:+.2f} ({0 - high:+.2f} to {0 - low:+.2f})",
         ]
@@ -199,8 +212,8 @@ def describe(rounds: Rounds, size: Size, options: argparse.Namespace) -> str:
         for who in ("vitsmith", "scikit-learn")
     ]
     lines += [
-        f"| class means, 1 to 16 shots, 50 draws | {spread(taken['class means', 'vitsmith'])} | | | | | |",
-        f"| **all** | **{spread(totals[0])}** | **{spread(totals[1])}** | | | | |",
+        f"| class means, 1 to 16 shots, 50 draws | {spread(taken['class means', 'vitsmith'])} | | | | | | |",
+        f"| **all** | **{spread(totals[0])}** | **{spread(totals[1])}** | | | | | |",
         "",
         f"Class means, mean accuracy by images of each class: {rounds.few_shot}.",
         *(f"Remark of {score.method}: {remark}." for score in scores.values() for remark in score.remarks),

@@ -15,7 +15,10 @@ from vitsmith.errors import ConfigError
 from vitsmith.training.devices import Devices, check_batch
 from vitsmith.training.recipes.file import merge
 
-WANTED = merge(FIELDS, {"augment": {"grade": "light2"}, "batch": {"micro": 2}, "run": {"checkpoint_every": 5}})
+WANTED = merge(
+    FIELDS,
+    {"augment": {"grade": "light2"}, "batch": {"micro": 2}, "optimizer": {"lr": 0.05}, "run": {"checkpoint_every": 5}},
+)
 
 
 @pytest.fixture(scope="module")
