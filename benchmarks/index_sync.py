@@ -51,7 +51,7 @@ encoder = vs.Encoder(sys.argv[1], num_images=0)
 names = json.load(open(sys.argv[4]))
 began = time.perf_counter()
 found = []
-vs.write_index(encoder, names, sys.argv[2], sync=sys.argv[3] == "sync", on_synced=found.append)
+vs.write_index(encoder, names, sys.argv[2], sync=sys.argv[3] == "sync", options=vs.IndexOptions(on_synced=found.append))
 print(json.dumps({"work": time.perf_counter() - began, "opened": len(opened),
                   "counts": found[0].counts if found else {}}))
 """

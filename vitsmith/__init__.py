@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.build import write_index
     from vitsmith.retrieval.queries.searchable import open_index
     from vitsmith.retrieval.search import search
+    from vitsmith.retrieval.sync.options import IndexOptions
     from vitsmith.sorting.clusters import cluster
     from vitsmith.sorting.duplicates import duplicates
     from vitsmith.specs import ImageSpec, Labels
@@ -53,6 +54,7 @@ _HOMES = {
     "Encoder": "vitsmith.encode",
     "GateError": "vitsmith.errors",
     "ImageSpec": "vitsmith.specs",
+    "IndexOptions": "vitsmith.retrieval.sync.options",
     "InputError": "vitsmith.errors",
     "Labels": "vitsmith.specs",
     "Measurement": "vitsmith.records",
@@ -89,6 +91,7 @@ __all__ = [
     "Encoder",
     "GateError",
     "ImageSpec",
+    "IndexOptions",
     "InputError",
     "Labels",
     "Measurement",

@@ -19,7 +19,7 @@ VitsmithError                 exit code 1
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class VitsmithError(Exception):
@@ -129,3 +129,8 @@ def shown(value: object, most: int = 60) -> str:
         return f"a deeply nested {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= most + 2 else f"{text[:most]}..."
+
+
+def shown_names(names: Sequence[str], most: int = 3) -> str:
+    """The first names for a message, in quotes: "'a.jpg', 'b.jpg', 'c.jpg', ..."."""
+    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")

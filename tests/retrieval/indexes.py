@@ -11,6 +11,7 @@ import numpy as np
 
 from vitsmith.retrieval.build import build_index
 from vitsmith.retrieval.description import Space
+from vitsmith.retrieval.sync.options import IndexOptions
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
@@ -47,4 +48,4 @@ class Source:
 
 def build(source: Any, names: list[str], folder: Path, *, part_rows: int = 4, retry: bool = False) -> Any:
     with IndexWriter(folder, SPACE, part_rows=part_rows) as writer:
-        return build_index(source, names, writer, retry=retry)
+        return build_index(source, names, writer, IndexOptions(retry=retry))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vitsmith.data.images import photo as photo_file
 from vitsmith.data.images.exif import read_exif
 from vitsmith.data.images.photo import FACTS, FileState, Photo, facts_of
 from vitsmith.data.images.read import read_image
-from vitsmith.data.sets.table_columns import columns_of_table
+from vitsmith.data.sets.tables.columns import columns_of_table
 from vitsmith.errors import DatasetError, ImageError, InputError
 from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.rows import rows_of
@@ -229,9 +230,73 @@ def test_columns_are_given_by_position_whatever_holds_them() -> None:
     assert rows_of({"k": np.arange(2), "l": [np.int8(5), np.float32(0.5)]}, 2) == [
         {"k": 0, "l": 5}, {"k": 1, "l": 0.5},
     ]  # fmt: skip
-    for name in ("id", "path", "embedding", "vector", "score", "copies"):
-        with pytest.raises(InputError, match=f"the column '{name}' has the name of what every entry of an index has"):
-            rows_of({name: [1]}, 1)
+
+
+def test_a_column_comes_out_everywhere_under_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    pq = pytest.importorskip("pyarrow.parquet")
+    names = ["a b", "and", "Größe", "Rating", "rating", "a/b", "x.npy", "size, mm", "vitsmith.model", "\u00a0", "1"]
+    columns = {name: [at, None, at + 0.5] for at, name in enumerate(names)}
+    rows = rows_of(columns, 3)
+    assert rows is not None
+    with IndexWriter(tmp_path / "index", SPACE) as writer:
+        for number, vector in enumerate(unit(3)):
+            writer.add((f"{number}.jpg", vector), None, rows[number])
+        writer.finish()
+    index = vs.open_index(tmp_path / "index")
+    frame = index.to_pandas(vectors=True)
+    assert list(frame.columns) == ["id", "path", "copies", *names, "vector"]
+    for suffix in (".npz", ".parquet"):
+        write_single_file(index, tmp_path / f"all{suffix}")
+    table = pq.read_table(tmp_path / "all.parquet")
+    assert table.column_names == ["id", "embedding", *names]
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as found:
+        for name, values in columns.items():
+            expected = [values[0], np.nan, values[2]]
+            np.testing.assert_array_equal(found[f"column.{name}"], expected)
+            np.testing.assert_array_equal(frame[name], expected)
+            assert index.column(name) == table[name].to_pylist() == values
+            assert index.matching(f"`{name}` == {values[0]}").tolist() == [True, False, False]
+    for wrong in (
+        "id",
+        "path",
+        "embedding",
+        "vector",
+        "score",
+        "copies",
+        "",
+        "a\nb",
+        "\0",
+        "\ud800",
+        "`",
+        "x" * 256,
+        7,
+    ):
+        with pytest.raises(InputError, match=r"rename it, or leave it out"):
+            rows_of({wrong: [1]}, 1)  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"column 'id' .*: rename it"), IndexWriter(tmp_path / "x", SPACE) as writer:
+        writer.add(("1.jpg", unit(1)[0]), None, {"id": 7})
+        writer.finish()
+
+
+def test_columns_of_images_that_are_done_stay_and_other_ones_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, picture in enumerate(pictures(3)):
+        Image.fromarray(picture).save(f"{number}.png")
+    encoder = vs.Encoder(vs.Bundle.of(tiny_model(VIT)))
+    vs.write_index(encoder, ["0.png", "1.png"], "index", columns={"rating": [1, None]})
+    names = ["0.png", "1.png", "2.png"]
+    with pytest.warns(UserWarning, match=r"1 of the 2 images in index keep columns that differ .*: with `sync`"):
+        index = vs.write_index(encoder, names, "index", columns={"rating": [1, 5, 7]})
+    assert index.column("rating") == [1, None, 7]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vs.write_index(encoder, names, "index", columns={"rating": [1, None, 7]})
+        vs.write_index(encoder, names, "index")
+    with pytest.raises(InputError, match="`drop_others` says what `sync` removes: give `sync` too"):
+        vs.write_index(encoder, names, "index", options=vs.IndexOptions(drop_others=True))
 
 
 def test_codes_stay_text_and_numbers_stay_whole(tmp_path: Path) -> None:
@@ -319,3 +384,22 @@ def test_columns_of_a_table_join_those_of_the_images(
     assert columns_of_table("table.jsonl", ["all"], ["./0.png", "./9.png"]) == {
         "label": ["a", None], "n": [3, None], "f": ["true", None], "tags": ['["x", "y"]', None],
     }  # fmt: skip
+
+
+def test_a_table_whose_labels_are_not_used_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, picture in enumerate(pictures(3)):
+        Image.fromarray(picture).save(f"{number}.png")
+    vs.save(vs.Bundle.of(tiny_model(VIT)), "model")
+    Path("t.csv").write_text('path,split,"size, mm"\n0.png,train,1\n1.png,val,2\n0.png,train,1\n2.png,test,\n')
+    code, _, err = call(capsys, "embed", "model", "--data", "t.csv", "--out", "index", "--columns", '"size, mm", split')
+    index = open_index("index")
+    assert code == 0, err
+    assert index.ids(range(3)) == ["./0.png", "./1.png", "./2.png"] and index.column("size, mm") == [1, 2, None]
+    code, out, _ = call(capsys, "predict", "model", "--data", "t.csv", "--split", "val", "--json")
+    assert code == 0 and out.count("1.png") == 1 and "0.png" not in out
+    Path("t.csv").write_text("path,n\n0.png,1\n0.png,2\n")
+    code, _, err = call(capsys, "embed", "model", "--data", "t.csv", "--out", "other", "--columns", "n")
+    assert code == 2 and "lists '0.png' twice, in lines 2 and 3, with different values of 'n'" in err

@@ -29,6 +29,7 @@ from vitsmith.retrieval import single_file
 from vitsmith.retrieval.build import build_index, name_of, space_of, write_index
 from vitsmith.retrieval.index import open_index
 from vitsmith.retrieval.single_file import write_single_file
+from vitsmith.retrieval.sync.options import IndexOptions
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
@@ -379,7 +380,8 @@ def test_images_without_a_name_are_known_by_their_content(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="holds 1 inputs, and these are not the same in"):
         write_index(encoder, [second], tmp_path / "index")
     told: list[str | None] = []
-    index = write_index(encoder, [first, b"no image", second], tmp_path / "index", on_input=told.append)
+    options = IndexOptions(on_input=told.append)
+    index = write_index(encoder, [first, b"no image", second], tmp_path / "index", options=options)
     assert len(index) == 2 and told[1] is None and str(told[0]).startswith(f"{name_of(b'no image', 1)}: image bytes: ")
     assert list(index.failed()) == [{"id": name_of(b"no image", 1), "error": told[0]}]
 

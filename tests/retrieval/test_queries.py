@@ -475,18 +475,3 @@ def test_each_file_of_an_index_is_classified_and_what_it_was_is_told(
     assert f"1 of the answers changed since they were embedded ('{tmp_path / copy}') and were classified by" in err
     arguments = ("--index", tmp_path / "index", "--images", folder / "photos" / "04.png", "--top", 1)
     assert f"('{tmp_path / copy}') and were found by" in call(capsys, "retrieve", *arguments)[2]
-
-
-def test_a_table_keeps_its_names_beside_columns_of_the_same_names(tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
-    from vitsmith.retrieval.description import Space
-    from vitsmith.retrieval.writer import IndexWriter
-
-    space = Space(kind="images", identity="a" * 32, model="ours", width=2)
-    with IndexWriter(tmp_path / "index", space) as writer:
-        writer.add(("1.jpg", np.array([1, 0], np.float32)), None, {"id": 7, "path": "x", "vector": 1, "album": "rome"})
-        writer.finish()
-    table = vs.open_index(tmp_path / "index").to_pandas(vectors=True)
-    names = ["id", "path", "copies", "column_id", "column_path", "column_vector", "album", "vector"]
-    assert list(table.columns) == names and table["id"][0] == "1.jpg" and table["column_id"][0] == 7
-    assert table["vector"][0].tolist() == [1, 0]

@@ -19,10 +19,11 @@ from tests.tiny import VIT, pictures, tiny_model
 from vitsmith.errors import InputError
 from vitsmith.retrieval.approximate import build_approximate, open_approximate
 from vitsmith.retrieval.build import write_index
-from vitsmith.retrieval.changes import changed_files
+from vitsmith.retrieval.changes import file_changes
 from vitsmith.retrieval.description import Space, read_description, write_description
 from vitsmith.retrieval.index import Index, open_index
 from vitsmith.retrieval.search import search
+from vitsmith.retrieval.sync.options import IndexOptions
 from vitsmith.retrieval.writer import IndexWriter
 
 WIDTH = 16
@@ -88,7 +89,7 @@ def test_python_callers_are_warned(photos: list[str]) -> None:
     with pytest.warns(UserWarning, match=r"1 of the 7 images in index has changed .* \('photos/6\.bmp'\)"):
         write_index(encoder, photos, "index")
     told: list[str] = []
-    write_index(encoder, [*photos, photos[0]], "index", on_changed=told.extend)
+    write_index(encoder, [*photos, photos[0]], "index", options=IndexOptions(on_changed=told.extend))
     assert told == ["photos/6.bmp"] and len(open_index("index")) == 8
 
 
@@ -96,23 +97,23 @@ def test_the_content_decides_where_only_the_time_changed(photos: list[str]) -> N
     index = write_index(vs.Encoder("model"), photos, "index")
     os.utime(photos[0])  # touched
     Path(photos[1]).write_bytes(Path(photos[1]).read_bytes())  # copied over itself
-    assert changed_files(index) == []
+    assert file_changes(index).changed == []
     replace(photos[1], 8)
-    assert changed_files(index) == [photos[1]] and changed_files(index, [0, 1]) == [photos[1]]
-    assert changed_files(index, [0, 2]) == []
+    assert file_changes(index).changed == [photos[1]] and file_changes(index, [0, 1]).changed == [photos[1]]
+    assert file_changes(index, [0, 2]).changed == []
     with Path(photos[3]).open("ab") as file:
         file.write(b"\0")
     Path(photos[4]).unlink()  # gone, or seen from another folder
-    assert changed_files(index) == [photos[1], photos[3]]
+    assert file_changes(index).changed == [photos[1], photos[3]]
 
 
 def test_images_in_memory_and_texts_have_no_files(tmp_path: Path) -> None:
     index = write_index(vs.Encoder(vs.Bundle.of(tiny_model(VIT))), pictures(3), tmp_path / "index")
-    assert changed_files(index) == [] and not list((tmp_path / "index").glob("*.seen.jsonl"))
+    assert file_changes(index).changed == [] and not list((tmp_path / "index").glob("*.seen.jsonl"))
 
 
-def test_an_index_of_before_goes_by_time(photos: list[str]) -> None:
-    """Older indexes do not say what files were."""
+def test_of_an_index_of_before_it_is_told_that_changes_are_not_known(photos: list[str], capsys: Any) -> None:
+    """Older indexes do not say what files were, and times do not tell: the files of a copy are new."""
     index = write_index(vs.Encoder("model"), photos, "index")
     description = read_description(index.folder)
     parts = [
@@ -121,11 +122,18 @@ def test_an_index_of_before_goes_by_time(photos: list[str]) -> None:
     ]
     write_description(index.folder, description.model_copy(update={"parts": tuple(parts)}))
     Path("index/part-000000.seen.jsonl").unlink()
-    for path in photos:
-        os.utime(path, (1e9, 1e9))
-    assert changed_files(open_index("index")) == []
-    os.utime(photos[3])
-    assert changed_files(open_index("index")) == [photos[3]]
+    replace(photos[3], 9)
+    os.utime(photos[3], (1e9, 1e9))
+    assert file_changes(open_index("index")) == ([], 7) and file_changes(open_index("index"), [3, 3, 5]) == ([], 2)
+    told = "were embedded by an older version, which did not record their files: whether"
+    code, _, err = call(capsys, "embed", "model", "photos", "--out", "index")
+    assert code == 0 and f"7 of the 7 images in index {told} they have changed since is not known" in err
+    code, _, err = call(capsys, "retrieve", "--images", photos[0], "--index", "index", "--top", "2")
+    assert code == 0 and f"2 of the answers {told} these have changed since is not known" in err
+    code, _, err = call(capsys, "duplicates", "index")
+    assert code == 0 and f"7 of the 7 images in index {told} they have changed since is not known" in err
+    assert call(capsys, "embed", "model", "photos", "--out", "index", "--sync")[0] == 0
+    assert file_changes(open_index("index")) == ([], 0)
 
 
 # --- bytes that changed -----------------------------------------------------------------------------------------------
@@ -219,7 +227,7 @@ def test_an_index_that_is_made_anew_while_it_is_open_is_not_mixed_with_the_new_o
         lambda index: index.ids([7, 3]),
         lambda index: index.part_ids(0),
         lambda index: list(index.failed()),
-        changed_files,
+        file_changes,
     ]
     first = written(10)
     assert first.ids([7, 3]) == ["17.jpg", "13.jpg"] and list(first.failed()) and first.seen([4])[0] is not None
@@ -272,7 +280,7 @@ def test_queries_that_are_no_unit_vectors_are_refused(tmp_path: Path, factor: fl
 
 def test_an_empty_index_and_more_answers_than_rows(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty", unit(0))
-    assert search(empty, unit(2), 5).positions.shape == (2, 0) and changed_files(empty) == []
+    assert search(empty, unit(2), 5).positions.shape == (2, 0) and file_changes(empty).changed == []
     index = write(tmp_path / "index", np.repeat(unit(1), 3, axis=0))
     found = search(index, unit(1), 10)
     assert found.positions.tolist() == [[0, 1, 2]]  # equal ones, the first first

@@ -23,6 +23,7 @@ from PIL import Image
 import vitsmith as vs
 import vitsmith.data.images.photo as photo_file
 import vitsmith.data.images.sources as sources_file
+import vitsmith.retrieval.part as part_file
 from tests import ROOT
 from tests.command_line import call
 from tests.retrieval.indexes import SPACE, WIDTH
@@ -32,10 +33,12 @@ from vitsmith.errors import ImageError, InputError, OutputError
 from vitsmith.retrieval.build import build_index
 from vitsmith.retrieval.folder import check_only_index, remove_index
 from vitsmith.retrieval.index import Index, open_index
+from vitsmith.retrieval.part_files import PartReader
 from vitsmith.retrieval.search import search
+from vitsmith.retrieval.sync.options import ColumnChange, IndexOptions, Synced
 from vitsmith.retrieval.sync.parts import TOGETHER
 from vitsmith.retrieval.sync.plan import HeldContents, plan
-from vitsmith.retrieval.sync.run import Following, Synced, sync_index
+from vitsmith.retrieval.sync.run import sync_index
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
@@ -69,10 +72,17 @@ def listed(*folders: str) -> list[str]:
 
 
 def sync(
-    names: list[str] | None = None, *, encoder: Any = None, out: str = "index", part_rows: int = 3, **how: Any
+    names: list[str] | None = None,
+    *,
+    encoder: Any = None,
+    out: str = "index",
+    part_rows: int = 3,
+    columns: Any = None,
+    **how: Any,
 ) -> tuple[Index, Synced]:
+    names = listed() if names is None else names
     with IndexWriter(Path(out), SPACE, sync=True, part_rows=part_rows) as writer:
-        index, synced = sync_index(encoder or Reading(), listed() if names is None else names, writer, Following(**how))
+        index, synced = sync_index(encoder or Reading(), names, writer, IndexOptions(**how), columns)
     check(index)
     return index, synced
 
@@ -283,6 +293,82 @@ def test_files_with_one_content_and_other_columns_have_a_row_each(photos: Path) 
         sync(["photos/0.jpg", "photos/0.jpg"], columns=[{"rating": 1}, {"rating": 2}])
 
 
+def test_a_file_that_lost_its_permissions_keeps_its_vector_and_is_named_each_time(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync()
+    real = sources_file.read_with_state
+
+    def forbidden(path: str, **how: Any) -> Any:
+        if path.endswith("0.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources_file, "read_with_state", forbidden)
+        Path("photos/0.jpg").chmod(0o200)
+        for _ in range(2):
+            index, synced = sync()
+            ((name, why),) = synced.kept_unreadable
+            assert name == "photos/0.jpg" and why.startswith("photos/0.jpg: cannot be read (Permission denied)")
+            assert (synced.unchanged, synced.unreadable, len(index)) == (6, 2, 7)
+        Path("photos/0.jpg").write_bytes(b"edited, and not to be read either")
+        index, synced = sync()
+        assert synced.kept_unreadable == () and (synced.unreadable, len(index)) == (2, 6)
+    Path("photos/0.jpg").chmod(0o600)
+    index, synced = sync()
+    assert (synced.unreadable, len(index)) == (1, 7)
+
+
+def test_what_becomes_of_columns_is_told(photos: Path) -> None:
+    names = ["photos/0.jpg", "photos/1.jpg"]
+
+    def rows(**columns: Any) -> Any:
+        return [{name: values[at] for name, values in columns.items()} for at in range(2)]
+
+    told: list[str] = []
+    dates = ["2024-05-01", "2024-05-02"]
+    _, synced = sync(names, columns=rows(rating=[1, 2], camera="AB", when=["old", "x"]), tell=told.append)
+    assert synced.columns == ((), (), ()) and told == []
+    _, synced = sync(names, columns=rows(rating=["1", "two"], lens="ab", when=dates), tell=told.append)
+    assert synced.columns == (
+        ("lens",), ("camera",), (ColumnChange("rating", "numbers", "texts"), ColumnChange("when", "texts", "dates")),
+    )  # fmt: skip
+    assert told == [
+        "the columns of index have changed: 'rating' held numbers and holds texts now; 'when' held texts and holds "
+        "dates now, so that conditions on it compare otherwise or are refused; gone: 'camera'; new: 'lens'"
+    ]
+    assert sync(names, tell=told.append)[1].columns == ((), (), ()) and len(told) == 1  # they are kept
+    with pytest.warns(UserWarning, match=r"changed: 'rating' held texts and holds values of several kinds now"):
+        sync(names, columns=rows(rating=["1", 2], lens="ab", when=dates))
+    with pytest.warns(UserWarning, match=r"index have changed: gone: 'rating', 'when', 'lens'; new: 'other'$"):
+        sync(names, columns=rows(other="ab"))
+    assert sync(names, columns=[{}, {}])[0].column("other") == ["a", "b"]  # no columns were given
+
+
+def test_each_file_of_a_part_is_read_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy("photos/3.jpg", "photos/33.jpg")
+    sync(columns=[{"rating": at} for at in range(9)])
+    reads: list[str] = []
+    real_made, real_columns = PartReader.made, part_file.read_columns
+
+    def made(self: PartReader, folder: Path, name: str, *rest: Any, **how: Any) -> Any:
+        reads.append(name)
+        return real_made(self, folder, name, *rest, **how)
+
+    def columns(folder: Path, name: str, *rest: Any) -> Any:
+        reads.append(name)
+        return real_columns(folder, name, *rest)
+
+    monkeypatch.setattr(PartReader, "made", made)
+    monkeypatch.setattr(part_file, "read_columns", columns)
+    with IndexWriter(Path("index"), SPACE, sync=True, part_rows=3) as writer:
+        Path("photos/1.jpg").write_bytes(b"another photo")
+        Path("photos/new.jpg").write_bytes(b"a new photo")
+        sync_index(Reading(), listed(), writer, IndexOptions())  # type: ignore[arg-type]
+    assert len(reads) == len(set(reads)) > 9
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -310,6 +396,39 @@ def test_a_folder_that_vanished_does_not_empty_the_index(photos: Path) -> None:
         with pytest.raises(InputError, match=r"nothing of the 7 images in index is among the inputs: check that"):
             sync(names)
     assert tree("index") == before
+
+
+def test_a_folder_that_was_emptied_on_purpose_leaves_an_index_without_rows(photos: Path) -> None:
+    with pytest.raises(InputError, match="there are no images among the inputs, so there is no index"):
+        sync([], drop_others=True)
+    assert not Path("index").exists()
+    sync()
+    before = tree("index")
+    shutil.rmtree("photos/b")
+    for file in photos.iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match=r"photos' is empty, and index has 7 images .* or add `drop_others` to remove"):
+        sync()
+    assert tree("index") == before
+    index, synced = sync(drop_others=True)
+    assert (len(index), synced.removed, index.description.failures) == (0, 8, 0)
+    assert search(index, vector_of(b"photo 3")[None], 3).positions.shape == (1, 0)
+    assert sync()[1].counts == dict.fromkeys(synced.counts, 0)
+    Path("photos/new.jpg").write_bytes(b"a new photo")
+    assert sync()[1].added == 1
+
+
+def test_a_folder_that_is_an_input_and_is_gone_does_not_take_its_images_along(photos: Path) -> None:
+    """As where the place of a disk goes with it. The folder above may hold other things."""
+    shutil.move("photos/b", "disk")
+    names = [*listed(), *listed("disk")]
+    sync(names)
+    before = tree("index")
+    shutil.move("disk", "elsewhere")
+    with pytest.raises(InputError, match=r"disk' is not there, and index has 3 images from there: .* or leave it out"):
+        sync([*listed(), "disk"])
+    assert tree("index") == before
+    assert sync()[1].removed == 3
 
 
 def test_a_disk_that_is_not_mounted_is_noticed_by_the_nearest_folder_that_is_there(photos: Path) -> None:
@@ -403,7 +522,7 @@ def test_old_files_that_cannot_be_removed_are_told_and_the_new_index_is_there(
             pytest.warns(UserWarning, match=r"part-.* cannot be removed \(Input/output error\): the next run"),
             IndexWriter(Path("index"), SPACE, sync=True, part_rows=3) as writer,
         ):
-            sync_index(Reading(), listed(), writer, Following())  # type: ignore[arg-type]
+            sync_index(Reading(), listed(), writer, IndexOptions())  # type: ignore[arg-type]
     assert "photos/0.jpg" not in open_index("index").ids(range(6))
     sync()  # `check` finds no other files
 
@@ -608,8 +727,9 @@ def test_the_command_follows_photos_and_texts(tmp_path: Path, monkeypatch: pytes
     said = json.loads(out)
     assert code == 2 and "1 of 4 images could not be read" in err and "skipped: photos/0.png: is not an image" in err
     assert (said["num_images"], said["moved"], said["unreadable"], said["unchanged"]) == (3, 1, 1, 2)
+    assert said["failed"] == [{"id": "photos/0.png", "error": err.splitlines()[0].removeprefix("skipped: ")}]
     code, _, err = call(capsys, *command, "--allow-unreadable")
-    assert code == 0 and "1 of 4 images could not be read" in err
+    assert code == 0 and "1 of 4 images could not be read and were skipped ('photos/0.png'): repair them" in err
     code, _, err = call(capsys, "embed", "lit", "photos", "--out", "index")
     assert code == 2 and "or add --sync, which follows every difference" in err
     code, _, err = call(capsys, "embed", "lit", "photos/2.png", "--out", "index", "--sync")
@@ -631,3 +751,16 @@ def test_the_command_follows_photos_and_texts(tmp_path: Path, monkeypatch: pytes
     said = json.loads(out)
     assert (said["added"], said["removed"], said["unchanged"], said["embedded"]) == (1, 1, 1, 1)
     assert open_index("captions").ids([0, 1]) == ["a dog", "a red circle"]
+    for file in Path("photos").iterdir():
+        file.unlink()
+    code, _, err = call(capsys, *command)
+    assert code == 2 and "photos: no images in this folder" in err
+    assert "photos' is empty, and index has 1 image from there: " in err and "or add --drop-others to remove" in err
+    code, out, _ = call(capsys, *command, "--drop-others", "--json")
+    assert code == 0 and (json.loads(out)["num_images"], json.loads(out)["removed"]) == (0, 1)
+    code, out, err = call(capsys, "retrieve", "a cat", "--index", "index")
+    assert (code, out) == (0, "") and "index holds no vectors, so nothing is found" in err
+    Path("texts.txt").write_text("\n")
+    code, _, err = call(capsys, *captions)
+    assert code == 2 and "nothing of the 2 texts in captions is among the inputs" in err and "add --drop-others" in err
+    assert call(capsys, *captions, "--drop-others")[0] == 0 and len(open_index("captions")) == 0

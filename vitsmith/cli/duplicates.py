@@ -18,17 +18,9 @@ from vitsmith.cli.arguments.options import (
     VocabularyOption,
     sheet_option,
 )
-from vitsmith.cli.arguments.places import (
-    PlacesArgument,
-    PlacesModelOption,
-    absolute,
-    opener_of,
-    places_of,
-    show_sheet,
-    steps,
-    tell_unreadable,
-)
+from vitsmith.cli.arguments.places import PlacesArgument, PlacesModelOption, opener_of, places_of
 from vitsmith.cli.terminal.output import print_facts, print_json, print_line, say
+from vitsmith.cli.terminal.sorting import absolute, show_sheet, steps, tell_unreadable
 
 if TYPE_CHECKING:
     from vitsmith.sorting.duplicates import Duplicate, DuplicateGroup, Duplicates

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.cli.arguments.index_options import check_sync, columns_beside
 from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, tell_choice
 from vitsmith.cli.arguments.options import (
     BatchSizeOption,
@@ -18,7 +19,6 @@ from vitsmith.cli.arguments.options import (
     ImageColumnOption,
     ImageSizeOption,
     JsonOption,
-    LabelColumnOption,
     ModelArgument,
     PartOption,
     PrecisionOption,
@@ -27,7 +27,7 @@ from vitsmith.cli.arguments.options import (
 )
 from vitsmith.cli.arguments.texts import read_texts, tell_cut, tell_unknown
 from vitsmith.cli.terminal.index_report import facts_of, report_index, report_sync, tell_left_out
-from vitsmith.cli.terminal.index_sync import check_sync, columns_beside, synced_index
+from vitsmith.cli.terminal.index_sync import synced_index
 from vitsmith.cli.terminal.output import progress, say
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def embed(
     data: DataInsteadOption = "",
     split: PartOption = "",
     image_column: ImageColumnOption = "",
-    label_column: LabelColumnOption = "",
     columns: Annotated[
         str, typer.Option(help="Columns of the table --data to keep in the index, separated by commas; or all.")
     ] = "",
@@ -115,7 +114,7 @@ def embed(
     check_sync(out, folder, sync=sync, force=force, drop_others=drop_others)
     if texts and what is not WhatOption.pooled:
         raise InputError(f"--what {what.value} is for images, and a text has one vector: leave it out")
-    sources = _sources(inputs or [], labelled(data, image_column, label_column, split), split, texts_file)
+    sources = _sources(inputs or [], labelled(data, image_column, split=split), split, texts_file, may_be_empty=sync)
     if folder != out:
         check_names(out, sources)
     beside = columns_beside(columns, data, image_column, sources)
@@ -135,15 +134,17 @@ def embed(
         index, synced = synced_index(
             encoder, sources, space, folder, retry=retry, drop_others=drop_others, columns=beside
         )
-        report_sync(index, synced, facts_of(index, out) | {"cut": cut}, json)
-        tell_left_out(index, out, len(sources), allowed=allow_unreadable, synced=True)
+        facts = facts_of(index, out, list(index.failed())) | {"cut": cut}
+        report_sync(index, synced, facts, json)
+        tell_left_out(index, facts, len(sources), allowed=allow_unreadable, synced=synced)
         return
     changed: list[str] = []
-    index, before = _index(encoder, sources, space, folder, out, retry=retry, changed=changed, columns=beside)
-    report_index(index, out, before, cut, changed, json)
+    index, before, failed = _index(encoder, sources, space, folder, out, retry=retry, changed=changed, columns=beside)
+    facts = facts_of(index, out, failed) | {"cut": cut, "changed": len(changed)}
+    report_index(index, facts, before, json)
     if changed:
         say(tell_changed(changed, len(index), out))
-    tell_left_out(index, out, len(sources), allowed=allow_unreadable)
+    tell_left_out(index, facts, len(sources), allowed=allow_unreadable)
 
 
 def _index(
@@ -156,8 +157,8 @@ def _index(
     retry: bool,
     changed: list[str],
     columns: list[dict[str, Any]] | None,
-) -> tuple[Index, int]:
-    """The index in `folder`, which also becomes the file `out`, and how many inputs it had before."""
+) -> tuple[Index, int, list[dict[str, str]]]:
+    """The index in `folder`, which also becomes the file `out`; how many inputs it had before, and what failed."""
     from vitsmith.errors import Interrupted
     from vitsmith.retrieval.folder import remove_index
     from vitsmith.retrieval.single_file import write_single_file
@@ -178,9 +179,10 @@ def _index(
                 raise Interrupted(
                     f"interrupted; {done} are in {folder}: the same command continues from there"
                 ) from None
+    failed = list(index.failed())
     if folder != out:
         remove_index(folder)
-    return index, before
+    return index, before, failed
 
 
 def _place(out: Path, force: bool) -> Path:
@@ -242,8 +244,7 @@ def _finished(folder: Path, space: Space, sources: list[Any]) -> Index | None:
     return Index(folder, description) if whole and description.space == space else None
 
 
-def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> list[Any]:
-    from vitsmith.data.sets.samples import Lazy
+def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str, *, may_be_empty: bool) -> list[Any]:
     from vitsmith.errors import InputError
 
     images = bool(inputs or data.path)
@@ -252,9 +253,9 @@ def _sources(inputs: list[str], data: DataSpec, split: str, texts_file: str) -> 
     if not images and not texts_file:
         raise InputError("give images, or texts with --texts-file FILE")
     if texts_file:
-        return read_texts(texts_file)
-    sources, _ = images_of(inputs, data, split)
-    if data.path and (isinstance(sources, Lazy) or not isinstance(sources[0], str | os.PathLike)):
+        return read_texts(texts_file, may_be_empty=may_be_empty)
+    sources, _ = images_of(inputs, data, split, may_be_empty=may_be_empty)
+    if data.path and not isinstance(sources[0], str | os.PathLike):
         raise InputError(
             f"the images of {data.path} are not files, and an index names files: unpack them, and give the folder"
         )
@@ -272,6 +273,7 @@ def _build(
 ) -> Index:
     """The whole index; `changed` gets the names of files that were changed since they were embedded."""
     from vitsmith.retrieval.build import build_index
+    from vitsmith.retrieval.sync.options import IndexOptions
 
     before = writer.description
     again = before.failures if retry else 0
@@ -285,6 +287,5 @@ def _build(
             if problem is not None:
                 say(f"skipped: {problem}")
 
-        return build_index(
-            encoder, sources, writer, retry=retry, columns=columns, on_input=on_input, on_changed=changed.extend
-        )
+        options = IndexOptions(retry=retry, tell=say, on_input=on_input, on_changed=changed.extend)
+        return build_index(encoder, sources, writer, options, columns)

@@ -2,60 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from vitsmith.retrieval.file_state import is_other
+import numpy as np
+
+from vitsmith.data.images.photo import FileState
+from vitsmith.errors import shown_names
+from vitsmith.retrieval.file_state import NAMELESS, is_other
 from vitsmith.retrieval.index import Index
 
 
-def changed_files(index: Index, positions: Sequence[int] | None = None) -> list[str]:
-    """The ids in an index of images, and of their copies, whose files were changed since they were embedded; of all
-    rows, or of those at `positions`.
+class FileChanges(NamedTuple):
+    """What became of the files of an index since they were embedded."""
 
-    Missing files are left out: in an old index without a root, a relative path may not be found from another folder. In
-    an old index without the states of files only their times are compared: a file has changed when it is newer than its
-    part of the index.
+    changed: list[str]
+    """The ids of those with another content."""
+    unrecorded: int
+    """The number of those of which this is not known: older versions did not record what they read. Times do not tell,
+    as files and indexes are copied, and clocks are set."""
+
+
+def file_changes(index: Index, positions: Sequence[int] | None = None) -> FileChanges:
+    """What became of the files of an index of images, copies too, or of those of the rows at `positions`.
+
+    Missing files are left out: in an old index without a root, a relative path may not be found from another folder.
     """
-    if index.space.kind != "images":
-        return []
-    if positions is None:
-        chosen = {part: range(facts.rows) for part, facts in enumerate(index.description.parts)}
-        return [name for part, rows in chosen.items() for name in _changed(index, part, rows)]
-    by_part: dict[int, list[int]] = {}
-    for position in sorted(set(positions)):
-        part = int(index.starts.searchsorted(position, side="right")) - 1
-        by_part.setdefault(part, []).append(position - int(index.starts[part]))
-    return [name for part, rows in by_part.items() for name in _changed(index, part, rows)]
+    changed: list[str] = []
+    unrecorded = 0
+    for name, state in dict.fromkeys(_files(index, positions)):
+        if state is None:
+            unrecorded += not NAMELESS.fullmatch(name) and os.path.exists(index.path_of(name))  # noqa: PTH110 - of any text
+        elif is_other(index.path_of(name), state):
+            changed.append(name)
+    return FileChanges(changed, unrecorded)
 
 
 def tell_changed(changed: Sequence[str], count: int, where: object) -> str:
     """A line that names changed files of an index and says what to do."""
-    shown = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
     verb, their = ("has", "its vector is") if len(changed) == 1 else ("have", "their vectors are")
     return (
-        f"{len(changed):,} of the {count:,} images in {where} {verb} changed since they were embedded ({shown}), and "
-        f"{their} from before the change: run  vitsmith embed  again with --sync, which embeds those alone"
+        f"{len(changed):,} of the {count:,} images in {where} {verb} changed since they were embedded "
+        f"({shown_names(changed)}), and {their} from before the change: run  vitsmith embed  again with --sync, which "
+        "embeds those alone"
     )
 
 
-def _changed(index: Index, at: int, rows: Sequence[int]) -> list[str]:
-    part = index.part(at)
-    names, seen = part.ids(rows), part.seen(rows)
-    if seen is None:
-        written = part.written_at()
-        return [name for name in names if _modified(index.path_of(name)) > written]
-    copies = part.copies()
-    files = dict.fromkeys(
-        one
-        for name, state in zip(names, seen, strict=True)
-        for one in ((name, state), *(copies.get(state.digest, ()) if state is not None else ()))
+def tell_unrecorded(unrecorded: int, count: int, where: object) -> str:
+    """A line that says of how many files it is not known whether they changed, and what to do."""
+    return (
+        f"{unrecorded:,} of the {count:,} images in {where} were embedded by an older version, which did not record "
+        "their files: whether they have changed since is not known; run  vitsmith embed  again with --sync"
     )
-    return [name for name, state in files if is_other(index.path_of(name), state)]
 
 
-def _modified(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except (OSError, ValueError):
-        return 0
+def _files(index: Index, positions: Sequence[int] | None) -> Iterator[tuple[str, FileState | None]]:
+    """The id and the recorded state of each image and of its copies; of all, or of those at `positions`."""
+    wanted = None if positions is None else np.unique(np.asarray(positions, np.int64))
+    for at in range(len(index.description.parts)) if index.space.kind == "images" else ():
+        part, (start, end) = index.part(at), index.starts[at : at + 2]
+        rows = None if wanted is None else (wanted[(wanted >= start) & (wanted < end)] - start).tolist()
+        if rows == []:
+            continue
+        names, copies = part.ids(rows), part.copies()
+        for name, state in zip(names, part.seen(rows) or [None] * len(names), strict=True):
+            yield name, state
+            yield from copies.get(state.digest, ()) if state is not None else ()

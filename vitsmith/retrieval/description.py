@@ -95,6 +95,11 @@ class Description(Frozen):
         return sum(part.rows for part in self.parts)
 
     @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of all columns, in order."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.columns))
+
+    @property
     def failures(self) -> int:
         """Number of inputs that could not be read and have no vector."""
         return self.inputs - self.count

@@ -28,17 +28,15 @@ def look_at(source: Any) -> FileState | None:
     return state_of(found, data)
 
 
-def is_other(path: str | os.PathLike[str], seen: FileState | None) -> bool:
-    """Whether a file is no longer the one that was embedded; False where that cannot be known."""
-    if seen is None:
-        return False
+def is_other(path: str | os.PathLike[str], seen: FileState) -> bool:
+    """Whether a file is no longer the one that was embedded; False where it is missing or cannot be read."""
     try:
         now = os.stat(path)  # noqa: PTH116 - of any text
     except (OSError, ValueError):
         return False
     if now.st_size != seen.size:
         return True
-    if now.st_mtime_ns == seen.modified and seen.changed in (0, now.st_ctime_ns):
+    if seen.is_still(now):
         return False
     found = look_at(path)
     return found is not None and found.digest != seen.digest

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vitsmith.errors import InputError, OutputError
 from vitsmith.files.atomic import remove_empty
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError, Lock
+from vitsmith.files.workspace import clean
 from vitsmith.retrieval.description import (
     DESCRIPTION,
     SYNC,
@@ -71,6 +73,30 @@ def remove_index(folder: Path) -> None:
     remove_empty(folder)
 
 
+def remove_leftovers(folder: Path, known: Collection[str]) -> None:
+    """Remove half-written files, and complete ones of parts and syncs that are not `known`: a killed process left them.
+
+    What cannot be removed is told in a warning.
+    """
+    clean(folder)
+    left = []
+    for path in folder.iterdir():
+        half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
+        ours = path.name == SYNC or path.name.startswith("part-")
+        if half_written or (ours and path.name not in known):
+            left.append(path)
+    for path in left:
+        try:
+            path.unlink(missing_ok=True)
+        except PermissionError:  # Windows does not remove what another process reads: next time
+            pass
+        except OSError as error:
+            warnings.warn(
+                f"{path} is not of the index any more and cannot be removed ({error.strerror}): the next run of the "
+                "command tries again", stacklevel=4,
+            )  # fmt: skip
+
+
 def check_only_index(folder: Path) -> None:
     """Raise OutputError for an index whose folder also holds other things, where a new one cannot take its place."""
     foreign = sorted(
@@ -97,15 +123,15 @@ def continued(folder: Path, space: Space) -> Description:
     return description
 
 
-def begun_sync(folder: Path, description: Description) -> Description | None:
+def interrupted_sync(folder: Path, description: Description) -> Description | None:
     """What an interrupted sync has made so far, if all its files are whole."""
-    begun = unfinished_sync(folder, description)
+    found = unfinished_sync(folder, description)
     try:
-        if begun is not None:
-            check_parts(Index(folder, begun), len(description.parts))
+        if found is not None:
+            check_parts(Index(folder, found), len(description.parts))
     except InputError:
         return None
-    return begun
+    return found
 
 
 def check_folder(folder: Path) -> None:

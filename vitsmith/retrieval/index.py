@@ -140,7 +140,7 @@ class Index:
     @property
     def column_names(self) -> tuple[str, ...]:
         """The names of all columns; of an index of image files at least those of `vitsmith.data.images.photo.FACTS`."""
-        return tuple(dict.fromkeys(name for part in self.description.parts for name in part.columns))
+        return self.description.column_names
 
     def column(self, name: str) -> list[Any]:
         """The N values of one column in order of positions, None where unknown. Raises InputError as `columns`."""

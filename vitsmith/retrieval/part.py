@@ -74,10 +74,6 @@ class PartRows:
         """{'id', 'error'} of each input that could not be read, and 'seen', the state of its file, where known."""
         return self._values(failed_name) if self._has(failed_name) else []
 
-    def written_at(self) -> int:
-        """The time when it was written, in nanoseconds since 1970."""
-        return (self.folder / ids_name(self.number)).stat().st_mtime_ns
-
     def check(self, name: str) -> None:
         """Raise InputError unless the file has its recorded hash."""
         check_hash(self.folder, name, self.description, self.facts.files[name])

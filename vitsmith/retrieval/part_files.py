@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -16,7 +17,7 @@ import numpy as np
 
 from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FileState
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, shown
 from vitsmith.files.atomic import replacing, sha256
 from vitsmith.json_text import read_json, to_json
 from vitsmith.retrieval.description import (
@@ -36,6 +37,10 @@ LARGEST_COLUMNS = 1 << 30
 """The largest file of columns that is read, in bytes."""
 MOST_KEPT = 128 << 20
 """The memory for what one open index keeps of these files, in bytes: ids and states of about 700,000 photos."""
+_ITS_OWN = ("id", "path", "embedding", "vector", "score", "copies")
+"""What an entry of an index, a row of a table of it or an answer has under these names beside its columns."""
+_LONGEST_NAME = 255
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029`]")
 _FRESH = 2_000_000_000
 """Nanoseconds in which a file may change again without another time, as in data/images/photo.py."""
 
@@ -212,6 +217,8 @@ def write_part(folder: Path, number: int, content: PartContent) -> IndexPart:
     if any(content.seen):
         _write_lines(folder / seen_name(number), content.seen)
         files.append(seen_name(number))
+    for name in content.columns:
+        check_column_name(name)
     if content.columns:
         _write_columns(folder / columns_name(number), content.columns)
         files.append(columns_name(number))
@@ -226,6 +233,19 @@ def write_part(folder: Path, number: int, content: PartContent) -> IndexPart:
         number=number,
         columns=tuple(content.columns),
     )
+
+
+def check_column_name(name: Any) -> None:
+    """Raise InputError for a name that a column cannot have, because some place could not give the column under it."""
+    if name in _ITS_OWN:
+        raise InputError(
+            f"the column {name!r} has the name of what every entry of an index has: rename it, or leave it out"
+        )
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or _NOT_IN_NAMES.search(name):
+        raise InputError(
+            f"{shown(name)} cannot be the name of a column, which has 1 to {_LONGEST_NAME} characters, none of them a "
+            "control character or a backquote: rename it, or leave it out"
+        )
 
 
 def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -15,15 +15,12 @@ from vitsmith.data.images.photo import FACTS, FileState, Photo
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.encode import TEXT_BATCH, Encoder
 from vitsmith.errors import InputError, shown
+from vitsmith.retrieval.part_files import check_column_name
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
 Progress = Callable[[str | None], None]
 """Called for each input that is done, with its mistake, if any."""
-
-
-_ITS_OWN = ("id", "path", "embedding", "vector", "score", "copies")
-"""What an entry of an index, or an answer, has under these names beside its columns."""
 
 
 class EmbeddedInput(NamedTuple):
@@ -98,12 +95,14 @@ def rows_of(columns: Mapping[str, Sequence[Any]] | None, count: int) -> list[dic
     """
     if columns is None:
         return None
+    for name in columns:
+        check_column_name(name)
     listed = {name: _listed(values) for name, values in columns.items()}
     for name, values in listed.items():
         if name in FACTS:
-            raise InputError(f"the column {name!r} has the name of one that images have themselves: rename it")
-        if name in _ITS_OWN:
-            raise InputError(f"the column {name!r} has the name of what every entry of an index has: rename it")
+            raise InputError(
+                f"the column {name!r} has the name of one that images have themselves: rename it, or leave it out"
+            )
         if len(values) != count:
             raise InputError(f"the column {name!r} has {len(values):,} values for {count:,} inputs: give one for each")
         wrong = next((value for value in values if not isinstance(value, str | int | float | None)), None)

@@ -180,7 +180,7 @@ def _write_parquet(index: Index, path: Path) -> None:
     metadata = {f"vitsmith.{name}": value for name, value in _facts(index).items()}
     if index.space.grid is not None:
         metadata["vitsmith.shape"] = show_size(index.space.shape)
-    types = {name: kind for name, kind in _arrow_types(pa, index).items() if name not in ("id", "embedding")}
+    types = _arrow_types(pa, index)
     schema = pa.schema([("id", pa.string()), ("embedding", vectors), *types.items()], metadata=metadata)
     with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
         for part in _parts(index):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,6 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FileState
 from vitsmith.errors import InputError
 from vitsmith.files.atomic import remove_empty
-from vitsmith.files.workspace import clean
 from vitsmith.finite import rows_not_finite
 from vitsmith.retrieval.description import (
     DESCRIPTION,
@@ -32,13 +30,14 @@ from vitsmith.retrieval.description import (
     write_description,
 )
 from vitsmith.retrieval.folder import (
-    begun_sync,
     check_folder,
     continued,
     current_folder,
     inputs_done,
+    interrupted_sync,
     locked,
     remove_index,
+    remove_leftovers,
 )
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
 from vitsmith.retrieval.part_files import PartContent, hash_names, together, write_part
@@ -87,8 +86,8 @@ class IndexWriter:
         try:
             if is_index(folder):
                 self.description = continued(folder, space)
-                begun = begun_sync(folder, self.description)
-                if begun is not None and not sync:
+                interrupted = interrupted_sync(folder, self.description)
+                if interrupted is not None and not sync:
                     raise InputError(
                         f"{folder} has an unfinished sync: run the command that began it again, with `sync`, and it "
                         "goes on from there"
@@ -96,13 +95,13 @@ class IndexWriter:
             else:
                 self.description = Description(format=FORMAT, space=space, complete=False)
                 write_description(folder, self.description)
-                begun = None
-            self.begun = self.description
-            """What index.json says."""
+                interrupted = None
+            self.published = self.description
+            """What index.json says, and so what readers have."""
             if sync:
                 # Errors compare the checksum with that of index.json, to tell damage from an index written anew.
-                unfinished = {"complete": False, "checksum": self.begun.checksum}
-                self.description = (begun or self.begun).model_copy(update=unfinished)
+                unfinished = {"complete": False, "checksum": self.published.checksum}
+                self.description = (interrupted or self.published).model_copy(update=unfinished)
             self._clean()
         except BaseException:
             self._lock.release()
@@ -152,6 +151,15 @@ class IndexWriter:
             )
         if all(map(os.path.isabs, paths[:done])):  # otherwise an older index, of which the folder is not known
             self.description = self.description.model_copy(update={"root": root})
+
+    def lead_from(self, root: str) -> str:
+        """Let relative names of what a sync adds lead from `root`, or from where those lead that it has added already.
+
+        Returns that folder.
+        """
+        if len(self.description.parts) == len(self.published.parts):
+            self.description = self.description.model_copy(update={"root": root})
+        return self.description.root
 
     def reopen(self) -> None:
         """Mark the index in index.json as unfinished."""
@@ -226,16 +234,16 @@ class IndexWriter:
     def replace(self, description: Description) -> Index:
         """Make `description` the index, in one step; then remove the files of the old one that it does not need."""
         self._names.clear()
-        if description != self.begun:
+        if description != self.published:
             write_description(self.folder, description)
-        self.begun = self.description = description
+        self.published = self.description = description
         self._clean()
         return open_index(self.folder)
 
     def forget_sync(self) -> None:
         """Remove what this sync has made."""
         self._names.clear()
-        self.description = self.begun
+        self.description = self.published
         self._clean()
 
     def discard(self) -> None:
@@ -257,27 +265,11 @@ class IndexWriter:
         self._began = time.monotonic()
 
     def _clean(self) -> None:
-        """Remove what a killed process left: half-written files, and complete ones that index.json does not name."""
-        clean(self.folder)
-        known = {name for part in (*self.begun.parts, *self.description.parts) for name in part.files}
-        if self.description is not self.begun:
+        """Remove what a killed process left."""
+        known = {name for part in (*self.published.parts, *self.description.parts) for name in part.files}
+        if self.description is not self.published:
             known.add(SYNC)
-        left = []
-        for path in self.folder.iterdir():
-            half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
-            ours = path.name == SYNC or path.name.startswith("part-")
-            if half_written or (ours and path.name not in known):
-                left.append(path)
-        for path in left:
-            try:
-                path.unlink(missing_ok=True)
-            except PermissionError:  # Windows does not remove what another process reads: next time
-                pass
-            except OSError as error:
-                warnings.warn(
-                    f"{path} is not of the index any more and cannot be removed ({error.strerror}): the next run of "
-                    "the command tries again", stacklevel=3,
-                )  # fmt: skip
+        remove_leftovers(self.folder, known)
 
 
 def _check_vectors(vectors: Array, ids: Sequence[str]) -> None:

@@ -6,13 +6,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitsmith.arguments import Tell
 from vitsmith.data.images.photo import DIGITS
 from vitsmith.errors import InputError
-from vitsmith.retrieval.changes import changed_files
+from vitsmith.retrieval.changes import file_changes, tell_unrecorded
 from vitsmith.retrieval.file_state import NAMELESS, is_other
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.answers import name_from_here
@@ -65,8 +66,11 @@ class Listing:
         """
         if index.space.kind == "texts":
             return [text_item(text, place, at) for at, text in enumerate(_ids(index))]
+        changes = file_changes(index)
+        if changes.unrecorded:
+            self._tell(tell_unrecorded(changes.unrecorded, len(index), index.folder))
         found, gone, changed = [], [], []
-        for item, is_changed in _files_of(index):
+        for item, is_changed in _files_of(index, set(changes.changed)):
             facts = _look(item.path)
             if facts is None and (digest := NAMELESS.fullmatch(item.name)):
                 found.append(replace(item, path="", digest=digest[1], place=place))
@@ -137,10 +141,10 @@ def _ids(index: Index) -> Iterator[str]:
         yield from index.part_ids(part)
 
 
-def _files_of(index: Index) -> Iterator[tuple[Item, bool]]:
+def _files_of(index: Index, changed: AbstractSet[str]) -> Iterator[tuple[Item, bool]]:
     """The images of an index, and further files with the same content, which have the row of the first; and whether
-    each has changed since."""
-    sizes, changed = _picture_sizes(index), set(changed_files(index))
+    each has `changed` since."""
+    sizes = _picture_sizes(index)
     for at in range(len(index.description.parts)):
         part, start = index.part(at), int(index.starts[at])
         states, copies = part.seen(), part.copies()

@@ -183,6 +183,6 @@ def test_links_to_folders_are_told_of_where_a_folder_is_searched(tmp_path, capsy
         list(expand([str(tmp_path / "pets")]))
     Image.new("RGB", (2, 2)).save(tmp_path / "pets" / "a.png")
     assert len(list(expand([str(tmp_path / "pets")]))) == 1
-    assert f"{tmp_path / 'pets'} has 1 links to folders, which are not followed" in " ".join(
+    assert f"{tmp_path / 'pets'} has links to folders (1), which are not followed" in " ".join(
         capsys.readouterr().err.split()
     )

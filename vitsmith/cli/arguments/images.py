@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vitsmith.cli.terminal.output import say
 from vitsmith.cli.terminal.streams import read_standard_input
@@ -13,32 +13,41 @@ from vitsmith.cli.terminal.streams import read_standard_input
 if TYPE_CHECKING:
     from vitsmith.data.images.sources import ImageSource
 
-
+TellNone = Callable[[str], None]
+"""Called for an argument without images: it refuses it, or only tells so."""
 _MOST_NAMES = 1_000
 """Names in a folder among which a similar one is looked for."""
 
 
-def expand(arguments: list[str]) -> Iterator[ImageSource]:
+def expand(arguments: list[str], *, may_be_empty: bool = False) -> Iterator[ImageSource]:
     """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
 
     A folder is searched as a data set is (`data/images/files.py`), and so is one that a pattern matches, unless the
     pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, and for
-    an address. A missing file is passed on, to be reported with the rest.
+    an address. A missing file is passed on, to be reported with the rest. With `may_be_empty` it is only said that
+    there are no images: an index may follow a folder that has none any more.
     """
+    tell_none = say if may_be_empty else _refuse
     for argument in arguments:
         if argument == "-":
-            yield from _standard_input()
+            yield from _standard_input(tell_none)
         elif os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-            yield from _in_folder(argument)
+            yield from _in_folder(argument, tell_none)
         else:
-            yield from _matches(argument)
+            yield from _matches(argument, tell_none)
 
 
-def sources_of(arguments: list[str]) -> list[ImageSource]:
+def _refuse(message: str) -> NoReturn:
+    from vitsmith.errors import InputError
+
+    raise InputError(message)
+
+
+def sources_of(arguments: list[str], *, may_be_empty: bool = False) -> list[ImageSource]:
     """What `expand` gives. Raises InputError where nothing of it is there: before a model is opened for it."""
     from vitsmith.errors import InputError
 
-    sources = list(expand(arguments))
+    sources = list(expand(arguments, may_be_empty=may_be_empty))
     paths = [source for source in sources if isinstance(source, Path)]
     if paths and len(paths) == len(sources) and not any(map(os.path.lexists, paths)):
         raise InputError(f"{paths[0]}: no such file or folder{_similar(str(paths[0]))}")
@@ -58,7 +67,7 @@ def _similar(path: str) -> str:
     return f"; did you mean {os.path.join(folder, close[0])}?" if close else ""  # noqa: PTH118
 
 
-def _in_folder(folder: str) -> Iterator[Path]:
+def _in_folder(folder: str, tell_none: TellNone) -> Iterator[Path]:
     from vitsmith.data.images.files import survey, tell_unread
     from vitsmith.data.images.read import IMAGE_SUFFIXES
     from vitsmith.errors import InputError
@@ -71,15 +80,16 @@ def _in_folder(folder: str) -> Iterator[Path]:
         instead = f", but {others}, which are not supported" if others else ""
         if links:
             instead += f", but links to folders ({links:,}), which are not followed: give their targets"
-        raise InputError(f"{folder}: no images in this folder{instead} (known are {', '.join(IMAGE_SUFFIXES)})")
+        tell_none(f"{folder}: no images in this folder{instead} (known are {', '.join(IMAGE_SUFFIXES)})")
+        return
     if others:
         say(f"skipped in {folder}, as not supported: {others}")
     if links:
-        say(f"{folder} has {links:,} links to folders, which are not followed: give their targets as well")
+        say(f"{folder} has links to folders ({links:,}), which are not followed: give their targets as well")
     yield from inside
 
 
-def _matches(argument: str) -> Iterator[Path]:
+def _matches(argument: str, tell_none: TellNone) -> Iterator[Path]:
     import glob
 
     from vitsmith.errors import InputError
@@ -94,9 +104,9 @@ def _matches(argument: str) -> Iterator[Path]:
     else:
         matches = sorted(glob.glob(argument))  # noqa: PTH207 - Path.glob refuses absolute patterns
     if not matches:
-        raise InputError(f"{argument}: nothing matches this pattern")
+        tell_none(f"{argument}: nothing matches this pattern")
     for match in matches:
-        yield from _in_folder(match) if os.path.isdir(match) else iter([Path(match)])  # noqa: PTH112
+        yield from _in_folder(match, tell_none) if os.path.isdir(match) else iter([Path(match)])  # noqa: PTH112
 
 
 def _recursive(pattern: Path) -> list[Path]:
@@ -124,10 +134,9 @@ def _matches_of(pattern: Path) -> list[Path]:
     return [Path(found) for found in glob.glob(str(pattern))]  # noqa: PTH207
 
 
-def _standard_input() -> Iterator[ImageSource]:
+def _standard_input(tell_none: TellNone) -> Iterator[ImageSource]:
     """Yields one image if the bytes are one, else a path for each line."""
     from vitsmith.data.text.label_file import split_lines
-    from vitsmith.errors import InputError
 
     data = read_standard_input()
     if b"\0" in data:  # which no path can have, and every image file has
@@ -137,5 +146,5 @@ def _standard_input() -> Iterator[ImageSource]:
     # Of os.path, as Path.exists raises for a name that is too long. A name may begin or end with a space.
     paths = [line if os.path.exists(line) else line.strip() for line in lines if line.strip()]  # noqa: PTH110
     if not paths:
-        raise InputError("standard input is empty: give an image, or paths one a line")
+        tell_none("standard input is empty: give an image, or paths one a line")
     yield from map(Path, paths)

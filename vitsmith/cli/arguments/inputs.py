@@ -135,8 +135,13 @@ def images_beside(data: DataSpec, images: list[str]) -> list[ImageSource]:
     return sources_of(images)
 
 
-def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Sequence[ImageSource], Sequence[str] | None]:
-    """The given images, or those of a part of `--data` with their names. Raises InputError."""
+def images_of(
+    images: list[str], data: DataSpec, split: str = "", *, may_be_empty: bool = False
+) -> tuple[Sequence[ImageSource], Sequence[str] | None]:
+    """The given images, or those of a part of `--data` with their names, whatever their labels. Raises InputError.
+
+    `may_be_empty`: as for `expand`.
+    """
     from vitsmith.errors import InputError
 
     if images and data.path:
@@ -144,10 +149,10 @@ def images_of(images: list[str], data: DataSpec, split: str = "") -> tuple[Seque
     if not images and not data.path:
         raise InputError("give images: files or folders, or a data set with --data DATA")
     if not data.path:
-        return sources_of(images), None
-    from vitsmith.data.sets.datasets import open_labelled
+        return sources_of(images, may_be_empty=may_be_empty), None
+    from vitsmith.data.sets.datasets import open_unlabelled
 
-    samples, _ = open_labelled(data, split or "all", tell=say)
+    samples = open_unlabelled(data, split or "all", tell=say)
     whole = all(isinstance(source, str | os.PathLike) for source in samples.sources[:1])
     return samples.sources, None if whole else samples.names
 

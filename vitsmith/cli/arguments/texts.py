@@ -21,8 +21,8 @@ Names = Path | tuple[str, ...]
 LARGEST_TEXTS = 1 << 40  # bytes: as many as there are
 
 
-def read_texts(file: str) -> list[str]:
-    """One text a line, blank lines left out; - is standard input. Raises InputError."""
+def read_texts(file: str, *, may_be_empty: bool = False) -> list[str]:
+    """One text a line, blank lines left out; - is standard input. Raises InputError, also for none if not allowed."""
     from vitsmith.data.text.label_file import decode_text, split_lines
     from vitsmith.errors import InputError
     from vitsmith.files.regular import read_regular
@@ -33,7 +33,7 @@ def read_texts(file: str) -> list[str]:
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}; check the path and its permissions") from error
     found = [line.strip() for line in split_lines(decode_text(data, where)) if line.strip()]
-    if not found:
+    if not found and not may_be_empty:
         raise InputError(f"{where} holds no texts: write one a line")
     return found
 

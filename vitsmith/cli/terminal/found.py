@@ -103,11 +103,17 @@ def tell_classified(index: Index, positions: Sequence[int], copies: Sequence[Seq
 
 
 def _tell_files(index: Index, positions: Sequence[int], gone: Sequence[str], done: str) -> None:
-    from vitsmith.retrieval.changes import changed_files
+    from vitsmith.retrieval.changes import file_changes
     from vitsmith.retrieval.queries.answers import shown_name
 
     root = index.description.root
-    if changed := [shown_name(root, name) for name in changed_files(index, positions)]:
+    changes = file_changes(index, positions)
+    if changes.unrecorded:
+        say(
+            f"{changes.unrecorded:,} of the answers were embedded by an older version, which did not record their "
+            "files: whether these have changed since is not known; vitsmith embed --sync brings an index up to date"
+        )
+    if changed := [shown_name(root, name) for name in changes.changed]:
         say(
             f"{len(changed):,} of the answers changed since they were embedded ({_some(changed)}) and were {done} by "
             "the image before: run  vitsmith embed  again with --sync, which embeds those alone"

@@ -11,22 +11,7 @@ if TYPE_CHECKING:
     from vitsmith.encode import Encoder
     from vitsmith.retrieval.description import Space
     from vitsmith.retrieval.index import Index
-    from vitsmith.retrieval.sync.run import Synced
-
-
-def check_sync(out: Path, folder: Path, *, sync: bool, force: bool, drop_others: bool) -> None:
-    """Raises InputError for options that do not go together, before any work."""
-    from vitsmith.errors import InputError
-
-    if drop_others and not sync:
-        raise InputError("--drop-others says what --sync removes: give --sync too")
-    if sync and force:
-        raise InputError("--sync keeps what has not changed, and --force begins anew: give one of them")
-    if sync and folder != out:
-        raise InputError(
-            f"--sync follows changes in an index, a folder, and {out} is a single file: give a folder, as "
-            f"--out {out.with_suffix('')}"
-        )
+    from vitsmith.retrieval.sync.options import Synced
 
 
 def synced_index(
@@ -41,7 +26,8 @@ def synced_index(
 ) -> tuple[Index, Synced]:
     """The index in `folder` after it has followed `sources`. Raises what `sync_index` does, and Interrupted."""
     from vitsmith.errors import Interrupted
-    from vitsmith.retrieval.sync.run import Following, sync_index
+    from vitsmith.retrieval.sync.options import IndexOptions
+    from vitsmith.retrieval.sync.run import sync_index
     from vitsmith.retrieval.writer import IndexWriter
 
     with IndexWriter(folder, space, sync=True) as writer, progress(unit=space.kind) as bar:
@@ -57,34 +43,20 @@ def synced_index(
             if problem is not None:
                 say(f"skipped: {problem}")
 
-        how = Following(
+        options = IndexOptions(
             retry=retry,
             drop_others=drop_others,
-            columns=columns,
+            tell=say,
             on_input=on_input,
             on_read=lambda: bar.advance(looking),
             on_plan=on_plan,
         )
         try:
-            return sync_index(encoder, sources, writer, how)
+            return sync_index(encoder, sources, writer, options, columns)
         except KeyboardInterrupt:
             writer.commit()
-            done = writer.description.count - writer.begun.count
-            kept = "and the index is as it was" if writer.begun.complete else "and the index is unfinished"
+            done = writer.description.count - writer.published.count
+            kept = "and the index is as it was" if writer.published.complete else "and the index is unfinished"
             raise Interrupted(
                 f"interrupted; {done:,} {space.kind} were embedded, {kept}: the same command continues from there"
             ) from None
-
-
-def columns_beside(columns: str, data: str, image_column: str, sources: list[Any]) -> list[dict[str, Any]] | None:
-    """What `--columns` keeps of the table `--data`, for each source. Raises InputError."""
-    from vitsmith.data.sets.table_columns import columns_of_table
-    from vitsmith.errors import InputError
-    from vitsmith.retrieval.rows import rows_of
-
-    if not columns:
-        return None
-    if not data:
-        raise InputError("--columns names columns of the table --data: give --data too")
-    names = [name.strip() for name in columns.split(",") if name.strip()]
-    return rows_of(columns_of_table(data, names, sources, image_column=image_column), len(sources))

@@ -15,11 +15,12 @@ from vitsmith.data.sets.digits import open_digits
 from vitsmith.data.sets.folder import find_folder
 from vitsmith.data.sets.hub import find_hub
 from vitsmith.data.sets.hub_address import hub_name
+from vitsmith.data.sets.labelling import CLASSES, UNLABELLED, Labelling
 from vitsmith.data.sets.samples import Samples, Source, Splits, empty_classes, join, list_classes, stratified_split
 from vitsmith.data.sets.shapes import labelled_shapes, unseen_shapes
 from vitsmith.data.sets.shards.read import find_shards, is_shards
 from vitsmith.data.sets.split_names import SPLIT_NAMES, SPLITS, split_of
-from vitsmith.data.sets.table import TABLE_SUFFIXES, find_table
+from vitsmith.data.sets.tables.read import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError, suggestion
 from vitsmith.fields import Finite, Frozen
 
@@ -102,6 +103,11 @@ def open_labelled(spec: DataSpec | str, split: str = "", *, tell: Tell | None = 
     return open_part(telling(source, tell), split)
 
 
+def open_unlabelled(spec: DataSpec, split: str, *, tell: Tell | None = None) -> Samples:
+    """As `open_labelled`, of images whose labels are not used: a table needs no column of them."""
+    return open_part(telling(find_source(spec.path, spec, UNLABELLED), tell), split)[0]
+
+
 def open_part(source: Source, split: str = "") -> tuple[Samples, str]:
     """One part of a data set, or all of it, and its name in reports; `split` and errors as for `open_labelled`."""
     if split == ALL:
@@ -127,8 +133,8 @@ def check_there(path: str) -> None:
         )
 
 
-def find_source(path: str, spec: DataSpec) -> Source:
-    """The data set at `path`, whatever its kind, with the columns that `spec` names."""
+def find_source(path: str, spec: DataSpec, labelling: Labelling = CLASSES) -> Source:
+    """The data set at `path`, whatever its kind, with the columns that `spec` names; tables are read as `labelling`."""
     if path in BUILT_IN or path == UNSEEN:
         _refuse_columns(path, spec)
     if path in BUILT_IN:
@@ -142,7 +148,7 @@ def find_source(path: str, spec: DataSpec) -> Source:
         return find_shards(path, label_key=spec.label_column)
     check_there(path)
     if Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).is_dir():
-        return find_table(path, image_column=spec.image_column, label_column=spec.label_column)
+        return find_table(path, image_column=spec.image_column, label_column=spec.label_column, labelling=labelling)
     _refuse_columns(path, spec)
     return find_folder(path, alone=not spec.val)
 

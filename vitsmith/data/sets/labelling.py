@@ -30,3 +30,5 @@ CLASSES = Labelling(
 CAPTIONS = Labelling(
     "caption", "caption", "caption_column", ("caption", "text", "title"), "txt", ("caption", "text"), several=True
 )
+UNLABELLED = Labelling("label", "label", "label_column", (), "", (), several=True)
+"""Images whose labels are not used: their table needs no column of labels, and may list an image several times."""

@@ -22,7 +22,7 @@ from vitsmith.data.sets.labelling import CAPTIONS
 from vitsmith.data.sets.samples import Samples, Source, place_of
 from vitsmith.data.sets.shapes import captioned_shapes, unseen_shapes
 from vitsmith.data.sets.shards.read import find_shards, is_shards
-from vitsmith.data.sets.table import TABLE_SUFFIXES, find_table
+from vitsmith.data.sets.tables.read import TABLE_SUFFIXES, find_table
 from vitsmith.errors import DatasetError
 from vitsmith.fields import Finite, Frozen
 from vitsmith.names import can_be_written

@@ -131,8 +131,8 @@ class SearchableIndex(Index):
     def to_pandas(self, *, vectors: bool = False) -> Any:
         """A table of all entries: `id`, `path`, `copies`, the columns of the index and, if asked for, `vector` (E,).
 
-        A row is an entry, as its vector is; `copies` are the ids of further files with the same content. A column of
-        the index whose name is one of these is called `column_id` or the like. Raises InputError without pandas.
+        A row is an entry, as its vector is; `copies` are the ids of further files with the same content. Raises
+        InputError without pandas.
         """
         frame = pandas().DataFrame
         ids = [name for part in range(len(self.description.parts)) for name in self.part_ids(part)]
@@ -140,10 +140,7 @@ class SearchableIndex(Index):
         if self.space.kind == "images":
             columns["path"] = [str(self.path_of(name)) for name in ids]
             columns["copies"] = self.copies(range(len(self)))
-        for name, values in self.columns(*self.column_names).items():
-            while name in _TAKEN or name in columns:
-                name = f"column_{name}"
-            columns[name] = values
+        columns |= self.columns(*self.column_names)
         if flag(vectors, "vectors"):
             columns["vector"] = list(self.rows(np.arange(len(self))))
         return frame(columns)
@@ -191,9 +188,6 @@ def open_index(folder: str | os.PathLike[str], *, unfinished: bool = False, veri
     """
     opened = plain.open_index(folder, unfinished=unfinished, verify=verify)
     return SearchableIndex(opened.folder, opened.description, verify=verify)
-
-
-_TAKEN = ("id", "path", "copies", "vector")  # names of what `to_pandas` gives beside the columns of the index
 
 
 def _several(query: Any) -> Sequence[Any]:

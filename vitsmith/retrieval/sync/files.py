@@ -27,6 +27,8 @@ class Files(NamedTuple):
     """Of those with a content, and of those that cannot be read, as far as known."""
     facts: dict[str, dict[str, Any]]
     """`Photo.facts` of those that were read."""
+    kept: dict[str, str]
+    """Why files cannot be read that count as unchanged, as their sizes and times are what they were."""
 
 
 def look_at_files(
@@ -40,7 +42,7 @@ def look_at_files(
     """
     known = dict(holdings.states())
     found = {key: _stat(key) for key in listed}
-    files = Files({}, {}, {})
+    files = Files({}, {}, {}, {})
     wanted: list[str] = []
     sizes = Counter(one.st_size for one in found.values() if one is not None)
     held = {state.size for state in known.values()}
@@ -53,47 +55,59 @@ def look_at_files(
             files.now[key] = state.digest if key in known else "" if retry else None
         elif stat is not None and (state is not None or stat.st_size in held or sizes[stat.st_size] > 1):
             wanted.append(key)
-    _read(wanted, files, on_read)
+    unread = _read(wanted, files, on_read)
     for key in wanted:
-        _settle(key, files, known, holdings, retry=retry)
+        if key in unread:
+            _keep(key, unread[key], files, known.get(key))
+        else:
+            _settle(key, files, holdings, is_held=key in known, retry=retry)
     return files
 
 
-def _settle(key: str, files: Files, known: Mapping[str, FileState], holdings: Holdings, *, retry: bool) -> None:
+def _keep(key: str, why: str, files: Files, before: FileState | None) -> None:
+    """Decide about a file that cannot be read: only its rights have changed, or it is another."""
+    stat = _stat(key)
+    if before is not None and stat is not None and (stat.st_size, stat.st_mtime_ns) == before[:2]:
+        files.states[key], files.now[key] = before, before.digest
+        files.kept[key] = why
+
+
+def _settle(key: str, files: Files, holdings: Holdings, *, is_held: bool, retry: bool) -> None:
     """Decide about a file that was read."""
-    state, failed = files.states.get(key), holdings.failed.get(key)
-    before = known.get(key)
-    if state is None:  # it cannot be read: only its rights have changed, or it is another
-        stat = _stat(key)
-        if before is not None and stat is not None and (stat.st_size, stat.st_mtime_ns) == before[:2]:
-            files.states[key], files.now[key] = before, before.digest
-        return
-    files.now[key] = state.digest
-    if before is None and failed is not None and failed.state is not None and failed.state.digest == state.digest:
+    digest, failed = files.states[key].digest, holdings.failed.get(key)
+    files.now[key] = digest
+    if not is_held and failed is not None and failed.state is not None and failed.state.digest == digest:
         files.now[key] = "" if retry else None
 
 
-def _read(keys: list[str], files: Files, on_read: Callable[[], None] | None) -> None:
+def _read(keys: list[str], files: Files, on_read: Callable[[], None] | None) -> Mapping[str, str]:
+    """Read files, and return why some cannot be."""
+    unread: dict[str, str] = {}
     with ThreadPoolExecutor(min(available_cores(), _MOST_THREADS), thread_name_prefix="look") as pool:
         try:
             for at in range(0, len(keys), _TOGETHER):
                 some = keys[at : at + _TOGETHER]
-                for key, photo in zip(some, pool.map(_photo, some), strict=True):
+                for key, (photo, why) in zip(some, pool.map(_photo, some), strict=True):
                     if photo.facts and photo.state is not None:
                         files.states[key], files.facts[key] = photo.state, photo.facts
+                    else:
+                        unread[key] = why
                     if on_read is not None:
                         on_read()
         finally:
             pool.shutdown(cancel_futures=True)
+    return unread
 
 
-def _photo(key: str) -> Photo:
+def _photo(key: str) -> tuple[Photo, str]:
+    """A file that was read, or why it cannot be: unless it is kept, that is told when it is to be embedded."""
     photo = Photo(key)
     try:
         photo.read_all()
-    except ImageError:  # told when it is to be embedded
+    except ImageError as error:
         photo.facts = {}
-    return photo
+        return photo, str(error)
+    return photo, ""
 
 
 def _stat(path: str) -> os.stat_result | None:

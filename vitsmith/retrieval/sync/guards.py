@@ -3,56 +3,90 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, shown_names
 from vitsmith.retrieval.sync.held import Holdings
 from vitsmith.retrieval.sync.plan import SyncPlan
 
 
 def check_others(holdings: Holdings, now: Mapping[str, str | None], planned: SyncPlan, *, drop_others: bool) -> None:
-    """Raise InputError for files of the index that are still there, but are not among the inputs."""
+    """Raise InputError for files of the index that are not among the inputs and may still be there: those that are
+    there, and those of a folder that is empty or gone, as where a disk is not mounted."""
     if holdings.texts or drop_others:
         return
-    missing = [key for key in _recorded(holdings) if key not in now]
+    where = holdings.index.folder
+    missing = [key for key in _published(holdings) if key not in now]
     others = [key for key in missing if _is_there(holdings, key)]
     if others:
         raise InputError(
-            f"{len(others):,} files of {holdings.index.folder} are still there, but not among the inputs "
-            f"({_shown(others)}): give them too, or add `drop_others` to remove them from the index"
+            f"{_counted(len(others), 'file')} of {where} {'is' if len(others) == 1 else 'are'} still there, but not "
+            f"among the inputs ({shown_names(others)}): give all of them, or add `drop_others` to remove these from "
+            "the index"
         )
     moved = {old for old, _ in planned.moved}
-    gone = [key for key in missing if key not in moved and key not in holdings.failed]
-    above = {folder: _empty_above(folder) for folder in set(map(_folder_of, gone))}
+    gone = Counter(_folder_of(key) for key in missing if key not in moved and key not in holdings.failed)
+    _check_vanished(holdings, now, gone)
+    above = {folder: _empty_above(folder) for folder in gone}
     if emptied := sorted({empty for empty in above.values() if empty}):
-        count = sum(bool(above[_folder_of(key)]) for key in gone)
+        count = sum(gone[folder] for folder, empty in above.items() if empty)
         raise InputError(
-            f"{_shown(emptied)} is empty, and {holdings.index.folder} has {count:,} images from there: mount the disk, "
-            "if it is one; if you removed them, remove the empty folder too, or add `drop_others`"
+            f"{shown_names(emptied)} is empty, and {where} has {_counted(count, 'image')} from there: mount the disk, "
+            "if it is one, or add `drop_others` to remove them from the index"
+        )
+
+
+def _check_vanished(holdings: Holdings, now: Mapping[str, str | None], gone: Mapping[str, int]) -> None:
+    """Raise InputError for an input that is not there, and was a folder with images of the index."""
+    counts: dict[str, int] = {}
+    for folder, count in gone.items():
+        for one in _with_those_above(folder):
+            counts[one] = counts.get(one, 0) + count
+    vanished = [one for one in counts if one in now and not os.path.lexists(one)]
+    if vanished:
+        first = vanished[0]
+        raise InputError(
+            f"{shown_names(vanished)} is not there, and {holdings.index.folder} has {_counted(counts[first], 'image')} "
+            f"from {'there' if len(vanished) == 1 else repr(first)}: mount the disk, if it is one, or leave it out of "
+            "the inputs to remove them from the index"
         )
 
 
 def check_not_emptied(holdings: Holdings, planned: SyncPlan, *, drop_others: bool) -> None:
     """Raise InputError when nothing that the index has is among the inputs, neither by path nor by content."""
-    begun = sum(part.rows for part in holdings.begun.parts)
-    if drop_others or not begun or any(planned.names[:begun]) or planned.changed:
+    rows = holdings.published_rows
+    if drop_others or not rows or any(planned.names[:rows]) or planned.changed:
         return
     raise InputError(
-        f"nothing of the {begun:,} {holdings.index.space.kind} in {holdings.index.folder} is among the inputs: check "
+        f"nothing of the {rows:,} {holdings.index.space.kind} in {holdings.index.folder} is among the inputs: check "
         "that they are the right ones and that their disk is mounted, choose another `out`, or add `drop_others`"
     )
 
 
-def _recorded(holdings: Holdings) -> Iterable[str]:
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _published(holdings: Holdings) -> Iterable[str]:
     """The keys of all files of the index, in its order."""
-    begun = len(holdings.begun.parts)
-    keys = {row.key: None for row in holdings.rows if row.part < begun}
-    keys |= {key: None for copies in holdings.copies.values() for key, *_ in copies}
-    return [*keys, *(key for key, one in holdings.failed.items() if key not in keys and one.part < begun)]
+    parts = len(holdings.published.parts)
+    keys = {row.key: None for row in holdings.rows if row.part < parts}
+    keys |= {one.key: None for copies in holdings.copies.values() for one in copies}
+    return [*keys, *(key for key, one in holdings.failed.items() if key not in keys and one.part < parts)]
 
 
 def _folder_of(key: str) -> str:
     return os.path.dirname(key)  # noqa: PTH120 - of any text
+
+
+def _with_those_above(folder: str) -> Iterator[str]:
+    while True:
+        yield folder
+        above = _folder_of(folder)
+        if above == folder:
+            return
+        folder = above
 
 
 def _is_there(holdings: Holdings, key: str) -> bool:
@@ -82,7 +116,3 @@ def _empty_above(folder: str) -> str:
             folder = above
         except OSError:  # its files were looked at
             return ""
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

@@ -1,16 +1,18 @@
-"""What an index holds, and an unfinished sync beside it: the file and the state of each row."""
+"""What an index holds, and an unfinished sync beside it: the file and the state of each row. Each part is read once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from vitsmith.data.images.photo import FACTS, FileState
 from vitsmith.retrieval.description import Description
 from vitsmith.retrieval.folder import current_folder
 from vitsmith.retrieval.index import Index
+from vitsmith.retrieval.part import PartRows
 from vitsmith.retrieval.sync.plan import HeldContents
 
 
@@ -35,78 +37,108 @@ class HeldFailure(NamedTuple):
     state: FileState | None
 
 
+class HeldCopy(NamedTuple):
+    """A further file with the content of a row."""
+
+    key: str
+    name: str
+    state: FileState
+
+
+class HeldPart:
+    """A part, as its files have it."""
+
+    def __init__(self, read: PartRows, at: int, key_of: Callable[[str], str]) -> None:
+        self._read = read
+        names = read.ids()
+        states = read.seen() or [None] * len(names)
+        self.facts = read.facts
+        self.rows = [HeldRow(at, key_of(name), name, state) for name, state in zip(names, states, strict=True)]
+        self.copies = [
+            HeldCopy(key_of(name), name, state) for copies in read.copies().values() for name, state in copies
+        ]
+        self.failed: list[tuple[str, HeldFailure]] = []
+        """(key, failure)"""
+        for one in read.failed():
+            seen = FileState(*one["seen"]) if one.get("seen") else None
+            self.failed.append((key_of(one["id"]), HeldFailure(at, one["id"], one["error"], seen)))
+
+    @cached_property
+    def columns(self) -> dict[str, list[Any]]:
+        """What is known of each row, by column; read when it is asked for."""
+        return self._read.columns()
+
+
 class Holdings:
     """The rows, copies and failures of an index, and of the parts that an unfinished sync added to it."""
 
-    def __init__(self, index: Index, begun: Description) -> None:
-        """`index` has the parts of `begun`, the description that readers have, and those of an unfinished sync."""
-        self.index, self.begun = index, begun
+    def __init__(self, index: Index, published: Description) -> None:
+        """`index` has the parts of `published`, the description that readers have, and those of an unfinished sync."""
+        self.published = published
         self.texts = index.space.kind == "texts"
+        self.parts: list[HeldPart] = []
         self.rows: list[HeldRow] = []
-        self.copies: dict[str, list[tuple[str, str, FileState]]] = {}
-        """Content -> (key, id, state) of its copies."""
+        self.copies: dict[str, list[HeldCopy]] = {}
+        """By content."""
         self.failed: dict[str, HeldFailure] = {}
         """By key; of several failures of one input the last."""
-        for part in range(len(index.description.parts)):
-            self._add(part)
+        self.follow(index)
 
-    def _add(self, at: int) -> None:
-        part = self.index.part(at)
-        names = part.ids()
-        states = part.seen() or [None] * len(names)
-        root = self.root_of(at)
-        self.rows += [
-            HeldRow(at, self.key_of(name, root), name, state) for name, state in zip(names, states, strict=True)
-        ]
-        for content, copies in part.copies().items():
-            listed = self.copies.setdefault(content, [])
-            listed += [(self.key_of(name, root), name, state) for name, state in copies]
-        for one in part.failed():
-            seen = FileState(*one["seen"]) if one.get("seen") else None
-            key = self.key_of(one["id"], root)
-            self.failed.pop(key, None)
-            self.failed[key] = HeldFailure(at, one["id"], one["error"], seen)
+    def follow(self, index: Index) -> None:
+        """Add the parts that `index` has beyond those that are known."""
+        self.index = index
+        for at in range(len(self.parts), len(index.description.parts)):
+            description = self.published if at < len(self.published.parts) else index.description
+            root = description.root or current_folder()
+            key_of: Callable[[str], str] = str if self.texts else partial(path_key, root=root)
+            part = HeldPart(index.part(at), at, key_of)
+            self.parts.append(part)
+            self.rows += part.rows
+            for one in part.copies:
+                self.copies.setdefault(one.state.digest, []).append(one)
+            for key, failure in part.failed:
+                self.failed.pop(key, None)
+                self.failed[key] = failure
 
-    def root_of(self, part: int) -> str:
-        """The folder from which the relative ids of a part lead."""
-        begun = part < len(self.begun.parts)
-        return (self.begun if begun else self.index.description).root or current_folder()
+    @property
+    def published_rows(self) -> int:
+        """The number of rows of the index that readers have; they come first."""
+        return self.published.count
 
-    def key_of(self, name: str, root: str) -> str:
-        """The key of an id."""
-        return name if self.texts else path_key(name, root)
+    def names(self) -> Iterator[tuple[str, str]]:
+        """(key, id) of all rows, copies and failures."""
+        yield from ((row.key, row.name) for row in self.rows)
+        yield from ((one.key, one.name) for copies in self.copies.values() for one in copies)
+        yield from ((key, one.name) for key, one in self.failed.items())
 
     def states(self) -> Iterator[tuple[str, FileState]]:
         """(key, state) of all files, those of the index itself before those that an unfinished sync added."""
         for copies in self.copies.values():
-            yield from ((key, state) for key, _, state in copies)
+            yield from ((one.key, one.state) for one in copies)
         yield from ((row.key, row.state) for row in self.rows if row.state is not None)
 
     def columns(self) -> dict[str, dict[str, Any]]:
         """Key -> what is known of it beside what its file says; copies have what is known of their row."""
         found: dict[str, dict[str, Any]] = {}
-        start = 0
-        for at, facts in enumerate(self.index.description.parts):
-            rows, start = self.rows[start : start + facts.rows], start + facts.rows
-            if not set(facts.columns) - set(FACTS):
+        for part in self.parts:
+            if not set(part.facts.columns) - set(FACTS):
                 continue
-            columns = {name: values for name, values in self.index.part(at).columns().items() if name not in FACTS}
-            for place, row in enumerate(rows):
+            columns = {name: values for name, values in part.columns.items() if name not in FACTS}
+            for place, row in enumerate(part.rows):
                 known = {name: values[place] for name, values in columns.items()}
                 found[row.key] = known
                 if row.state is not None:
-                    found |= {key: known for key, *_ in self.copies.get(row.state.digest, ())}
+                    found |= {one.key: known for one in self.copies.get(row.state.digest, ())}
         return found
 
     def contents(self, apart: AbstractSet[str]) -> HeldContents:
         """What the plan needs to know. Files with a content in `apart` have a row each, see `content_of`."""
         rows = [(row.key, content_of(row.key, self._content(row), apart)) for row in self.rows]
-        begun = sum(part.rows for part in self.begun.parts)
         copies: dict[str, list[str]] = {}
         for content, found in self.copies.items():
-            for key, *_ in found:
-                copies.setdefault(content_of(key, content, apart), []).append(key)
-        return HeldContents(rows, begun, copies, frozenset(self.failed))
+            for one in found:
+                copies.setdefault(content_of(one.key, content, apart), []).append(one.key)
+        return HeldContents(rows, self.published_rows, copies, frozenset(self.failed))
 
     def _content(self, row: HeldRow) -> str:
         if self.texts:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitsmith.data.images.photo import FACTS, FileState
+from vitsmith.data.images.photo import FACTS
 from vitsmith.retrieval.description import IndexPart
-from vitsmith.retrieval.part import PartRows
 from vitsmith.retrieval.part_files import PartContent, write_part
 from vitsmith.retrieval.sync.files import Files
-from vitsmith.retrieval.sync.held import Holdings
+from vitsmith.retrieval.sync.held import HeldFailure, Holdings
 from vitsmith.retrieval.sync.plan import SyncPlan
 
 TOGETHER = 8
@@ -96,26 +96,21 @@ class _Part:
     """One part as it is and as it is wanted."""
 
     def __init__(self, holdings: Holdings, wanted: Wanted, at: int, start: int, given: set[str]) -> None:
-        self.index, self.at = holdings.index, at
-        self.read: PartRows = self.index.part(at)
-        rows = range(start, start + self.read.facts.rows)
-        self.keys = [wanted.plan.names[row] for row in rows]
-        self.before = [holdings.rows[row].key for row in rows]
+        self._wanted, self._given = wanted, given
+        self.index, self.at, self.held = holdings.index, at, holdings.parts[at]
+        self.keys = wanted.plan.names[start : start + self.held.facts.rows]
         self.kept = [row for row, key in enumerate(self.keys) if key]
         self.ids = [wanted.ids[key] for key in self.keys if key]
         states = wanted.files.states
         self.seen = [states.get(key) for key in self.keys if key]
         contents = [state.digest if state is not None else "" for state in self.seen]
-        self.copies = [
-            (wanted.ids[key], states[key]) for content in contents for key in wanted.plan.copies.get(content, ())
-        ]
+        copies = wanted.plan.copies
+        self.copies = [(wanted.ids[key], states[key]) for content in contents for key in copies.get(content, ())]
         self.failed = [
-            {"id": wanted.ids[key], "error": one.error} | ({"seen": seen} if (seen := states.get(key)) else {})
-            for key, one in holdings.failed.items()
-            if one.part == at and key in wanted.ids and wanted.files.now[key] is None
+            {"id": wanted.ids[key], "error": failure.error} | ({"seen": seen} if (seen := states.get(key)) else {})
+            for key, failure in self.held.failed
+            if holdings.failed[key] is failure and key in wanted.ids and wanted.files.now[key] is None
         ]
-        self._had = self.read.columns()
-        self.columns = self._columns(wanted, given)
 
     @property
     def inputs(self) -> int:
@@ -124,37 +119,47 @@ class _Part:
     @property
     def is_same(self) -> bool:
         """Whether its files say what they are to say."""
-        read = self.read
-        copies = [one for found in read.copies().values() for one in found]
+        rows = self.held.rows
         return (
-            len(self.kept) == read.facts.rows
-            and self.ids == read.ids()
-            and self.seen == (read.seen() or [None] * read.facts.rows)
-            and sorted(self.copies) == sorted(copies)
-            and self.failed == [_as_written(one) for one in read.failed()]
-            and self.columns == self._had
+            len(self.kept) == len(rows)
+            and self.ids == [row.name for row in rows]
+            and self.seen == [row.state for row in rows]
+            and sorted(self.copies) == sorted((one.name, one.state) for one in self.held.copies)
+            and self.failed == [_as_written(failure) for _, failure in self.held.failed]
+            and (not self._has_news or self.columns == self.held.columns)
         )
 
-    def _columns(self, wanted: Wanted, given: set[str]) -> dict[str, list[Any]]:
+    @property
+    def _has_news(self) -> bool:
+        """Whether something was read or given of its files, which its columns may have already."""
+        facts, rows = self._wanted.files.facts, self.held.rows
+        return bool(self._given) or any(
+            key != row.key or key in facts for key, row in zip(self.keys, rows, strict=True) if key
+        )
+
+    @cached_property
+    def columns(self) -> dict[str, list[Any]]:
         """The columns of the kept rows, with what was read or given anew; those `given` replace earlier ones."""
-        before = {
+        wanted, given = self._wanted, self._given
+        columns = {
             name: [values[row] for row in self.kept]
-            for name, values in self._had.items()
+            for name, values in self.held.columns.items()
             if not given or name in FACTS or name in given
         }
         kept = [key for key in self.keys if key]
         for at, (key, row) in enumerate(zip(kept, self.kept, strict=True)):
-            if key != self.before[row] and self.before[row] in wanted.ids:  # it was not moved: it is another file
-                for name in before.keys() - set(FACTS):
-                    before[name][at] = None
+            before = self.held.rows[row].key
+            if key != before and before in wanted.ids:  # it was not moved: it is another file
+                for name in columns.keys() - set(FACTS):
+                    columns[name][at] = None
             for name, value in {**wanted.files.facts.get(key, {}), **wanted.columns.get(key, {})}.items():
-                before.setdefault(name, [None] * len(kept))[at] = value
-        return before
+                columns.setdefault(name, [None] * len(kept))[at] = value
+        return columns
 
     def as_before(self) -> IndexPart:
         """Its description, where its files stay."""
         number = self.index.description.number_of(self.at)
-        return self.read.facts.model_copy(update={"number": number, "retried": False, "inputs": self.inputs})
+        return self.held.facts.model_copy(update={"number": number, "retried": False, "inputs": self.inputs})
 
     def content(self) -> PartContent:
         """What is to be written of it."""
@@ -165,5 +170,5 @@ class _Part:
         )  # fmt: skip
 
 
-def _as_written(failed: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: FileState(*value) if name == "seen" else value for name, value in failed.items()}
+def _as_written(failure: HeldFailure) -> dict[str, Any]:
+    return {"id": failure.name, "error": failure.error} | ({"seen": failure.state} if failure.state else {})

@@ -15,7 +15,7 @@ class HeldContents(NamedTuple):
 
     rows: Sequence[tuple[str, str]]
     """(key, content) of each row, in order: first those of the index, then those that an unfinished sync added."""
-    begun: int
+    published: int
     """The number of rows of the index itself."""
     copies: Mapping[str, Sequence[str]]
     """Content -> the keys that are its copies."""
@@ -48,7 +48,7 @@ def plan(held: HeldContents, now: Mapping[str, str | None]) -> SyncPlan:
     A content is empty when it is not known yet, and None when it cannot be read.
     """
     before = {key: content for content, keys in held.copies.items() for key in keys}
-    before |= {key: content for key, content in held.rows[: held.begun] if content}
+    before |= {key: content for key, content in held.rows[: held.published] if content}
     there: dict[str, list[str]] = {}
     for key, content in now.items():
         if content:

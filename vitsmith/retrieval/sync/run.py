@@ -7,8 +7,9 @@ until then is named in sync.json: a sync that was interrupted, or killed, goes o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from vitsmith.data.images.photo import FileState
@@ -17,78 +18,52 @@ from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
 from vitsmith.retrieval.folder import current_folder
 from vitsmith.retrieval.index import Index
-from vitsmith.retrieval.rows import Progress, add_rows, check_texts, nothing_read
+from vitsmith.retrieval.rows import add_rows, check_texts, nothing_read
+from vitsmith.retrieval.sync.columns import column_changes, told_changes
 from vitsmith.retrieval.sync.files import Files, look_at_files
 from vitsmith.retrieval.sync.guards import check_not_emptied, check_others
 from vitsmith.retrieval.sync.held import Holdings, content_of, path_key
+from vitsmith.retrieval.sync.options import ColumnChanges, IndexOptions, Synced
 from vitsmith.retrieval.sync.parts import Wanted, new_parts
 from vitsmith.retrieval.sync.plan import SyncPlan, plan
 from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.stream import Failure
 
 
-@dataclass(frozen=True)
-class Synced:
-    """What a sync found: numbers of files, or of texts."""
-
-    added: int
-    changed: int
-    removed: int
-    moved: int
-    """Files with another path than before, whose vectors were kept."""
-    copies: int
-    """Files of the index that have the content of another one, and share its row."""
-    unchanged: int
-    unreadable: int
-    embedded: int
-    """Rows that were computed, by this sync and by those before it that were interrupted."""
-    removed_names: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The numbers by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, int)}
-
-
-@dataclass(frozen=True)
-class Following:
-    """How a sync is done.
-
-    `retry`: inputs that could not be read and are unchanged are tried again. `drop_others`: files of the index that are
-    still there, but not among the inputs, are removed from it. `columns`: what else is known of each input; without it,
-    files keep what the index knows of them.
-    """
-
-    retry: bool = False
-    drop_others: bool = False
-    columns: Sequence[Mapping[str, Any]] | None = None
-    on_input: Progress | None = None
-    on_read: Callable[[], None] | None = None
-    """Called for each file that is read to compare its content."""
-    on_plan: Callable[[int], None] | None = None
-    """Called with the number of inputs to embed, before they are."""
-
-
 def sync_index(
-    encoder: Encoder, inputs: Sequence[ImageSource], writer: IndexWriter, how: Following
+    encoder: Encoder,
+    inputs: Sequence[ImageSource],
+    writer: IndexWriter,
+    options: IndexOptions,
+    columns: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[Index, Synced]:
     """Make the index of `writer`, opened with `sync`, hold exactly `inputs`: paths of images, or texts.
 
     Files whose size and times are as they were are not read. Others are compared by their content: a file that was
     moved keeps its vector, and files with the same content and columns have one row, see `Index.copies`. Rows that
-    stay keep their order, and new ones come after them.
+    stay keep their order, and new ones come after them. `columns` are what else is known of each input; without them,
+    files keep what the index knows of them.
 
-    Raises InputError for images that are no files, for files of the index that are still there but not among `inputs`
-    (unless `drop_others`), and when nothing of the index would be left: then it stays as it was.
+    Raises InputError for images that are no files, for files of the index that are not among `inputs` and may still be
+    there (unless `drop_others`), and when nothing can be read: then the index stays as it was.
     """
-    return _Sync(encoder, inputs, writer, how).run()
+    return _Sync(encoder, inputs, writer, options, columns).run()
 
 
 class _Sync:
-    def __init__(self, encoder: Encoder, inputs: Sequence[ImageSource], writer: IndexWriter, how: Following) -> None:
-        self.encoder, self.writer, self.how = encoder, writer, how
+    def __init__(
+        self,
+        encoder: Encoder,
+        inputs: Sequence[ImageSource],
+        writer: IndexWriter,
+        options: IndexOptions,
+        columns: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        self.encoder, self.writer, self.options = encoder, writer, options
         self.texts = writer.description.space.kind == "texts"
         self.folder = current_folder()
+        self.given = columns is not None and any(columns)
+        """Whether columns were given, which then replace those of the index."""
         self.names: dict[str, str] = {}
         """Key -> the first name by which it was given."""
         self.columns: dict[str, Mapping[str, Any]] = {}
@@ -96,47 +71,61 @@ class _Sync:
             key = name if self.texts else path_key(name, self.folder)
             if key not in self.names:
                 self.names[key] = name
-                if how.columns is not None:
-                    self.columns[key] = how.columns[at]
-            elif how.columns is not None and how.columns[at] != self.columns[key]:
+                if columns is not None:
+                    self.columns[key] = columns[at]
+            elif columns is not None and columns[at] != self.columns[key]:
                 raise InputError(f"{name!r} is given twice, with other columns: give it once")
 
     def run(self) -> tuple[Index, Synced]:
-        holdings = self._holdings()
+        holdings = Holdings(self._index(), self.writer.published)
         files = self._files(holdings)
-        if self.how.columns is None:
+        if not self.given:
             self.columns = {key: known for key, known in holdings.columns().items() if key in self.names}
         first = self._plan(holdings, files)
-        check_others(holdings, files.now, first, drop_others=self.how.drop_others)
-        check_not_emptied(holdings, first, drop_others=self.how.drop_others)
-        if self.how.on_plan is not None:
-            self.how.on_plan(len(first.embed))
+        check_others(holdings, files.now, first, drop_others=self.options.drop_others)
+        check_not_emptied(holdings, first, drop_others=self.options.drop_others)
+        if self.options.on_plan is not None:
+            self.options.on_plan(len(first.embed))
         root = self._root(holdings, first)
         now, todo = first, first.embed
         while todo:
             self._embed(todo, root, files)
-            holdings = self._holdings()
+            holdings.follow(self._index())
             now = self._plan(holdings, files)
             todo = now.embed
         if not any(now.names):
-            self._refuse_nothing(holdings)
-        parts = new_parts(holdings, Wanted(now, files, self._ids(holdings, root), self.columns), self.writer.part_rows)
-        told = self._told(now)
-        begun = self.writer.begun
-        description = begun.model_copy(update={"parts": parts, "complete": True, "root": root})
-        if description != begun:
-            numbered = max(begun.next_number, description.next_number)
+            self._check_may_be_empty(holdings)
+        ids = self._ids(holdings, root)
+        parts = new_parts(holdings, Wanted(now, files, ids, self.columns), self.writer.part_rows)
+        published = self.writer.published
+        description = published.model_copy(update={"parts": parts, "complete": True, "root": root})
+        if description != published:
+            numbered = max(published.next_number, description.next_number)
             description = description.model_copy(update={"numbered": numbered})
-        return self.writer.replace(description), told
+        given = [self.columns[key] for key in now.names if key] if self.given else None
+        changes = column_changes(holdings, description, given)
+        kept = {key: (ids[key], f"{ids[key]}: {why}") for key, why in files.kept.items()}
+        index = self.writer.replace(description)
+        self._tell_columns(changes)
+        return index, _told(now, holdings, kept, changes)
 
-    def _holdings(self) -> Holdings:
-        return Holdings(Index(self.writer.folder, self.writer.description), self.writer.begun)
+    def _tell_columns(self, changes: ColumnChanges) -> None:
+        """Tell what became of the columns; that only some were added, which was asked for, is no warning."""
+        tell = self.options.tell
+        if tell is None and (changes.dropped or changes.changed):
+            tell = partial(warnings.warn, stacklevel=6)
+        if tell is not None and any(changes):
+            tell(told_changes(changes, self.writer.folder))
+
+    def _index(self) -> Index:
+        """The index, with what this sync has made so far."""
+        return Index(self.writer.folder, self.writer.description)
 
     def _files(self, holdings: Holdings) -> Files:
         if not self.texts:
-            return look_at_files(self.names, holdings, retry=self.how.retry, on_read=self.how.on_read)
-        failed = set() if self.how.retry else set(holdings.failed)
-        return Files({text: None if text in failed else text for text in self.names}, {}, {})
+            return look_at_files(self.names, holdings, retry=self.options.retry, on_read=self.options.on_read)
+        failed = set() if self.options.retry else set(holdings.failed)
+        return Files({text: None if text in failed else text for text in self.names}, {}, {}, {})
 
     def _plan(self, holdings: Holdings, files: Files) -> SyncPlan:
         """What is to do. Files with one content share a row, unless their columns differ: then each has its own."""
@@ -152,12 +141,10 @@ class _Sync:
 
     def _root(self, holdings: Holdings, first: SyncPlan) -> str:
         """The folder from which relative ids lead from now on."""
-        before = self.writer.begun.root
-        begun = len(self.writer.begun.parts)
+        before = self.writer.published.root
         stay = any(
             name == row.key and not _is_absolute(row.name)
-            for name, row in zip(first.names, holdings.rows, strict=True)
-            if row.part < begun
+            for name, row in zip(first.names[: holdings.published_rows], holdings.rows, strict=False)
         )
         if self.texts or (before and stay):
             return before
@@ -165,15 +152,11 @@ class _Sync:
 
     def _embed(self, keys: Sequence[str], root: str, files: Files) -> None:
         """Embed what `keys` lead to, and note what their contents turned out to be."""
-        writer = self.writer
-        if len(writer.description.parts) > len(writer.begun.parts):
-            root = writer.description.root  # of what an interrupted sync embedded, or this one just before
-        else:
-            writer.description = writer.description.model_copy(update={"root": root})
+        root = self.writer.lead_from(root)
         names = [self._id(key, root) for key in keys]
         columns = [self.columns.get(key, {}) for key in keys]
         broken = set[str]()
-        rows = add_rows(self.encoder, keys, names, writer, columns=columns, on_input=self.how.on_input)
+        rows = add_rows(self.encoder, keys, names, self.writer, columns=columns, on_input=self.options.on_input)
         for key, one in zip(keys, rows, strict=True):
             if one.state is not None:
                 files.states[key] = one.state
@@ -185,7 +168,7 @@ class _Sync:
                     broken.add(planned)
             else:
                 files.now[key] = key if self.texts else _digest(one.state, key)
-        writer.commit()
+        self.writer.commit()
         for key, content in files.now.items():
             if content in broken:  # copies of what cannot be read: each is told by its name
                 files.now[key] = ""
@@ -201,39 +184,44 @@ class _Sync:
     def _ids(self, holdings: Holdings, root: str) -> dict[str, str]:
         """Key -> id of all keys: one that the index has keeps its id where that leads to it."""
         ids = {key: self._id(key, root) for key in self.names}
-        if self.texts:
-            return ids
-        recorded = [(row.key, row.name) for row in holdings.rows]
-        recorded += [(key, name) for copies in holdings.copies.values() for key, name, _ in copies]
-        recorded += [(key, one.name) for key, one in holdings.failed.items()]
-        ids |= {key: name for key, name in recorded if key in ids and path_key(name, root) == key}
+        if not self.texts:
+            ids |= {key: name for key, name in holdings.names() if key in ids and path_key(name, root) == key}
         return ids
 
-    def _refuse_nothing(self, holdings: Holdings) -> None:
-        """Raise InputError: nothing would be left."""
-        first = next((one.error for key, one in holdings.failed.items() if key in self.names), "there are none")
-        if not self.writer.begun.count:
+    def _check_may_be_empty(self, holdings: Holdings) -> None:
+        """Raise InputError when nothing would be left, unless nothing was given to an index that is there."""
+        published = self.writer.published
+        if not self.names and (published.complete or published.parts):
+            return
+        if not published.count:
             self.writer.discard()
+        else:
+            self.writer.forget_sync()
+        if not self.names:
+            raise InputError(f"there are no {published.space.kind} among the inputs, so there is no index")
+        first = next((one.error for key, one in holdings.failed.items() if key in self.names), "there are none")
+        if not published.count:
             raise nothing_read(first, len(self.names), texts=self.texts)
-        self.writer.forget_sync()
         raise InputError(
-            f"none of the {len(self.names):,} {self.writer.begun.space.kind} can be read now ({first}), so "
+            f"none of the {len(self.names):,} {published.space.kind} can be read now ({first}), so "
             f"{self.writer.folder} stays as it was"
         )
 
-    def _told(self, now: SyncPlan) -> Synced:
-        begun = sum(part.rows for part in self.writer.begun.parts)
-        return Synced(
-            added=len(now.added),
-            changed=len(now.changed),
-            removed=len(now.removed),
-            moved=len(now.moved),
-            copies=sum(map(len, now.copies.values())),
-            unchanged=len(now.unchanged),
-            unreadable=len(now.unreadable),
-            embedded=sum(map(bool, now.names[begun:])),
-            removed_names=tuple(now.removed),
-        )
+
+def _told(now: SyncPlan, holdings: Holdings, kept: Mapping[str, tuple[str, str]], columns: ColumnChanges) -> Synced:
+    return Synced(
+        added=len(now.added),
+        changed=len(now.changed),
+        removed=len(now.removed),
+        moved=len(now.moved),
+        copies=sum(map(len, now.copies.values())),
+        unchanged=sum(key not in kept for key in now.unchanged),
+        unreadable=len(now.unreadable) + len(kept),
+        embedded=sum(map(bool, now.names[holdings.published_rows :])),
+        removed_names=tuple(now.removed),
+        kept_unreadable=tuple(kept.values()),
+        columns=columns,
+    )
 
 
 def _names_of(inputs: Sequence[ImageSource], *, texts: bool) -> list[str]:

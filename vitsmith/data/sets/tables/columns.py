@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitsmith.data.sets.image_paths import Row, with_slashes
-from vitsmith.data.sets.table import TABLE_SUFFIXES, image_column_of, table_lines
+from vitsmith.data.sets.tables.image_paths import Row, with_slashes
+from vitsmith.data.sets.tables.read import TABLE_SUFFIXES, image_column_of, table_lines
 from vitsmith.errors import DatasetError, UnknownNameError
 from vitsmith.json_text import to_json
 

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitsmith.data.sets.image_paths import Row, check_files, with_slashes
-from vitsmith.data.sets.labelling import CLASSES, Labelling
+from vitsmith.data.sets.labelling import CLASSES, UNLABELLED, Labelling
 from vitsmith.data.sets.samples import Samples, Source, label_positions, list_some, sort_classes
 from vitsmith.data.sets.split_names import split_of
+from vitsmith.data.sets.tables.image_paths import Row, check_files, with_slashes
 from vitsmith.errors import DatasetError
 from vitsmith.files.regular import open_regular
 from vitsmith.json_text import parse_json
@@ -55,7 +55,8 @@ def find_table(
 
     Without `image_column` the first of 'path', 'image', 'file', 'filename' and the like is taken, and without
     `label_column` the first of the usual ones, 'label' and 'class' for classes. No image is opened. Where images may
-    have several labels, each is a sample of its own.
+    have several labels, each is a sample of its own. Where labels are not used (`UNLABELLED`), no column of them is
+    needed, and an image that is listed several times is one sample.
 
     Raises DatasetError, with the number of the line, for a table that cannot be read, missing columns, rows without
     path or label, unknown splits, images listed twice where only one label is allowed, or in two splits, and files that
@@ -67,6 +68,8 @@ def find_table(
         raise DatasetError(f"{table} lists no images: write one row for each image")
     rows = with_slashes(table, rows)
     check_files(table, rows, labelling)
+    if labelling is UNLABELLED:
+        rows = list({(row.path, row.split): row for row in reversed(rows)}.values())[::-1]
     parts: dict[str, Callable[[], Samples]] = {}
     for split in dict.fromkeys(row.split for row in rows):
         parts[split] = partial(_samples, table.parent, [row for row in rows if row.split == split])
@@ -199,7 +202,7 @@ def _columns(
     ):
         name = _find(first, (asked,) if asked else usual)
         chosen.append(name)
-        if not name:
+        if not name and (asked or usual):
             wanted = repr(asked) if asked else " or ".join(map(repr, usual[:4]))
             mistakes.append(f"has no column {wanted} of {kind}: name it in the header, or give its name with {option}")
     if mistakes:
@@ -239,6 +242,8 @@ def _rows(
     path, label = fields.get(columns.image), fields.get(columns.label)
     if not isinstance(path, str) or not path.strip():
         raise _RowError(f"has no path in {columns.image!r}")
+    if not columns.label:
+        return [Row(line, path.strip(), "", _split(fields, columns, spellings))]
     labels = label if labelling.several and isinstance(label, list) else [label]
     for one in labels:
         if isinstance(one, bool) or not isinstance(one, str | int) or not str(one).strip():
