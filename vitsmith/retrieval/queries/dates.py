@@ -28,6 +28,8 @@ _LIMITS = {
 }
 """The least and the largest that each number can be; for days that depends on the month."""
 _DAY = 10  # characters of 2024-05-01
+_USUAL = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d", re.ASCII)
+"""The times of EXIF but for the last days of a month: read at once, as there may be millions."""
 
 
 class Moment(NamedTuple):
@@ -41,6 +43,8 @@ class Moment(NamedTuple):
 
 def read_date(text: str) -> Moment | None:
     """A date or its beginning; None for any other text, and for days that no calendar has."""
+    if _USUAL.fullmatch(text):
+        return Moment(text)
     found = _SHAPE.fullmatch(text)
     if found is None or _beyond(found):
         return None
