@@ -14,8 +14,9 @@ neither, and are left out, because they may overlap. For each threshold the tabl
   duplicates; the mean over the edits that keep the picture (SAME). In a larger collection there are more other pairs
   for each near one, so it is lower.
 
-The last line has a threshold that a model can find by itself, without any label: the cosine that 95 % of the crops
-have with their own copy saved as JPEG of quality 30 or at half the size.
+The last two columns have thresholds that are found without any label: the one that 0.1 % of the pairs of other crops
+reach, which `vitsmith duplicates` proposes where many pairs reach the one given (vitsmith/sorting/random_pairs.py), and
+the cosine that 95 % of the crops have with their own copies saved as JPEG of quality 30 and at half the size.
 
 What the numbers are for another model, only a run with that model tells. Without a MODEL there are three small ones:
 
@@ -50,6 +51,7 @@ from sklearn.metrics import adjusted_rand_score
 import vitsmith as vs
 from vitsmith.layers.scale import LayerScale
 from vitsmith.machine import describe_machine
+from vitsmith.sorting.random_pairs import RARE
 
 PHOTOS = (
     *("astronaut", "brick", "camera", "cat", "cell", "china", "clock", "coffee", "coins", "flower", "grass", "gravel"),
@@ -118,7 +120,7 @@ def thresholds(model: str | vs.Bundle) -> str:
     apart = of[:, None] < of
     others = (vectors @ vectors.T)[apart]
     own = float(np.quantile(np.concatenate([near["JPEG 30"], near["half the size"]]), 0.05))
-    limits = (*THRESHOLDS, own)
+    limits = (*THRESHOLDS, float(np.quantile(others, 1 - RARE)), own)
     lines = [f"| cosine at least | {' | '.join(f'{one:.4g}' for one in limits)} |", f"|---|{'---:|' * len(limits)}"]
     for name, cosines in (*near.items(), ("others", others)):
         lines.append(_row(name, [float(np.mean(cosines >= limit)) for limit in limits]))
@@ -129,10 +131,7 @@ def thresholds(model: str | vs.Bundle) -> str:
         for name in SAME
     }
     lines.append(_row("precision", [_precision(near, found, limit) for limit in limits]))
-    return (
-        f"{len(pictures)} crops, {len(others):,} pairs of other crops; the last column is the model's own threshold\n\n"
-        + "\n".join(lines)
-    )
+    return f"{len(pictures)} crops, {len(others):,} pairs of other crops\n\n" + "\n".join(lines)
 
 
 def _precision(near: dict[str, np.ndarray], others: dict[str, np.ndarray], limit: float) -> float:

@@ -19,6 +19,9 @@ from vitsmith.specs import Labels
 _PATH = re.compile(r"[/\\]|\.\w{1,5}$")
 """Signs of a path, which a label does not have: a slash, or a suffix."""
 
+_CLOSED = re.compile(r'[^\d\s]"\s*$')
+"""A quote at the end, and not of inches."""
+
 _IN_QUOTES = re.compile(r'\s*"')
 
 _NUMBERED = re.compile(r"(.+) \((\d+)\)")
@@ -186,4 +189,10 @@ def _read_rows(given: str) -> list[_Row]:
             f"`labels` {given!r} is not a list ({error}): separate labels by commas, and put a label with a comma "
             "in quotes, as 'cat, \"a cat, indoors\"'"
         ) from None
+    # Where a quote does not begin a label, csv takes it as a letter, as in '5" disk'.
+    if stray := next((name for name in row if _CLOSED.search(name) and name.count('"') % 2), None):
+        raise InputError(
+            f"`labels` {given!r} is not a list ({stray!r} ends with a quote and does not begin with one): put a whole "
+            "label in quotes, as 'cat, \"a cat, indoors\"'"
+        )
     return [(name, name) for name in row if name.strip()]

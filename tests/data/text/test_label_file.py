@@ -209,6 +209,8 @@ def test_labels_in_words() -> None:
     assert read_words('"AC/DC"').names == ("AC/DC",) and read_words("AC/DC,cat").names == ("AC/DC", "cat")
     assert "put a label that looks like a path in quotes" in told(lambda: read_words("AC/DC"))
     assert "is not a list" in told(lambda: read_words('cat, "dog'))
+    assert "'indoors\"' ends with a quote and does not begin with one" in told(lambda: read_words('a cat, indoors"'))
+    assert read_words('5", 3.5", dog "rex"').names == ('5"', '3.5"', 'dog "rex"')
     assert "has a line break" in told(lambda: read_words("cat\ndog"))
     assert "has a line break" in told(lambda: read_words("some/cat\ndog.txt"))
     assert "not Unicode text" in told(lambda: read_words("cat,\udce9"))
