@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests import REFERENCE
+from tests import REFERENCE, ROOT
 from tests.tiny import drop_key_biases, tiny_inputs, tiny_model, towers
 from vitsmith.errors import ConfigError
 from vitsmith.layers.norm import RmsNorm
@@ -177,3 +179,14 @@ def test_a_name_is_that_of_every_publishers_copy(name: str) -> None:
         other["learned"] = "patches"  # timm adds the class token's position to the token
     assert name_of(change(config, position_embedding=other)) == name
     assert name_of(change(config, block=config.block.model_dump() | {"layer_scale": False})) != name
+
+
+def test_torchs_compiler_is_not_imported_where_nothing_is_compiled() -> None:
+    """It would take a second of every start."""
+    code = (
+        "import sys; from tests.tiny import tiny_inputs, tiny_lit, tiny_model, towers\n"
+        "config = towers()['dinov3-gated']; tiny_lit(); tiny_model(config)(tiny_inputs(config, 1)[0])\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.stdout.strip() == "False", answer.stderr

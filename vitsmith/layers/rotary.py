@@ -6,13 +6,16 @@ N tokens, of which the last rows * columns are patches; d head width.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitsmith.arrays import Array
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Turns(NamedTuple):
@@ -37,6 +40,12 @@ class RotaryRule(Protocol):
     def reference(self) -> tuple[int, int] | None: ...
     @property
     def bfloat16(self) -> bool: ...
+
+
+def _constant(function: F) -> F:
+    """As `torch.compiler.assume_constant_result`, which imports torch._dynamo, and so slows every start."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 class Rotary:
@@ -69,11 +78,11 @@ class Rotary:
         return self._on[device]
 
     # torch.compile calls these once: in inference mode it refuses a tensor that it makes of an array itself (2.13).
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @_constant
     def _cosines(self) -> Tensor:
         return torch.from_numpy(self._tables[0])
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @_constant
     def _sines(self) -> Tensor:
         return torch.from_numpy(self._tables[1])
 

@@ -44,9 +44,9 @@ class Bert(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.words = nn.Embedding(config.vocabulary, config.width)
-        self.positions = nn.Embedding(config.positions, config.width)
-        self.segments = nn.Embedding(config.segments, config.width)
+        self.words = _table(config.vocabulary, config.width)
+        self.positions = _table(config.positions, config.width)
+        self.segments = _table(config.segments, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.blocks = nn.ModuleList(BertBlock(config) for _ in range(config.depth))
         self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
@@ -75,7 +75,7 @@ class TextTransformer(nn.Module):
     def __init__(self, config: TextTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.words = nn.Embedding(config.vocabulary, config.width)
+        self.words = _table(config.vocabulary, config.width)
         self.positions = PositionEmbedding(config.length, config.width)
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
@@ -114,6 +114,11 @@ def _block(config: TextTransformerConfig) -> Block:
 
 def _head(config: TextTransformerConfig) -> nn.Module:
     return nn.Linear(config.width, config.classes, bias=config.head_bias) if config.classes else nn.Identity()
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    """An embedding whose values are set later: to draw some without memory would import torch._dynamo, for a second."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
 
 
 def text_tower(config: BertConfig | TextTransformerConfig) -> Bert | TextTransformer:

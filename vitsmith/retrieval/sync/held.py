@@ -158,6 +158,8 @@ def path_key(name: str, root: str) -> str:
     Links stay as they are, but for those before a `..`: `link/..` is the folder of what the link leads to.
     """
     path = os.path.join(root, name)  # noqa: PTH118 - of any text
+    if os.sep == "/" and "//" not in path and "/." not in path and not path.endswith("/"):
+        return path  # as `normpath` would, of a million paths
     if os.pardir in path:
         parts = path.replace(os.altsep or os.sep, os.sep).split(os.sep)  # noqa: PTH206
         if os.pardir in parts:
