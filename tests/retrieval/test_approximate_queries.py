@@ -106,7 +106,7 @@ def test_what_may_be_left_out_is_told(few: Any, capsys: Any, monkeypatch: pytest
     )
     recall = f"; that finds {few.facts.recall:.1%} of the true 10 nearest of a sample"
     end = ": for all answers leave out --approximate\n"
-    assert told() == start + recall + end
+    assert told() == told(allowed=np.ones(COUNT, bool)) == start + recall + end
     some = matching(index, "number >= 30")
     assert told(allowed=some, min_score=0.5).endswith(
         f"{recall}, without --where, and more answers may reach --min-score{end}"

@@ -185,7 +185,9 @@ def _is_another(folder: Path, description: Description) -> bool:
 
 
 def _written_anew(folder: Path) -> InputError:
-    return InputError(f"{folder} was written anew by another process while it was read: run the command again")
+    return InputError(
+        f"{folder} was written anew by another process while it was read: run the command again, or open it again"
+    )
 
 
 class PartContent(NamedTuple):

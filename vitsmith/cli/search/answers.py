@@ -162,4 +162,6 @@ class QueryAnswers:
 def _on_sheet(one: AnswerList | WrongLine) -> AnswerList:
     from vitsmith.retrieval.queries.answers import AnswerList
 
-    return AnswerList(one.name, (), note=one.reason) if isinstance(one, WrongLine) else one
+    if isinstance(one, WrongLine):
+        return AnswerList(one.name, (), note=one.reason.removeprefix(f"{one.name}: "))
+    return one

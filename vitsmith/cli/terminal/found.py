@@ -74,11 +74,12 @@ def tell_searched(settings: AnswerSettings, answers: Sequence[AnswerList]) -> No
         return
     facts, count = program.facts, len(program.index)
     share = sum(one.searched for one in answers) / len(answers)
+    allowed = None if settings.allowed is None or settings.allowed.all() else int(settings.allowed.sum())
     if share == 1:
-        some = "" if settings.allowed is None else f" {int(settings.allowed.sum()):,} that fulfil --where, of"
+        some = "" if allowed is None else f" {allowed:,} that fulfil --where, of"
         say(f"approximate: compared all{some} {count:,} vectors")
         return
-    without = "" if settings.allowed is None else ", without --where"
+    without = "" if allowed is None else ", without --where"
     fewer = "" if settings.min_score is None else ", and more answers may reach --min-score"
     say(
         f"approximate: compared {round(share * count):,} of {count:,} vectors ({facts.probes} of {facts.centres:,} "
