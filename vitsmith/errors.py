@@ -106,6 +106,17 @@ class GateError(VitsmithError):
     exit_code = 3
 
 
+def about(name: str, message: str) -> str:
+    """'name: message'; the message alone where it already begins with the name."""
+    rest = message.removeprefix(name)
+    return message if rest != message and rest[:1] in (":", " ") else f"{name}: {message}"
+
+
+def bare(name: str, message: str) -> str:
+    """The message without 'name: ' at its beginning, for a sentence that has said the name."""
+    return message.removeprefix(f"{name}: ")
+
+
 def suggestion(name: str, known: Iterable[str], *, aliases: Mapping[str, str] | None = None, limit: int = 4) -> str:
     """'did you mean ...?' with the closest of `known`, or the list when no name is similar; a short list sooner."""
     listed = sorted(known)

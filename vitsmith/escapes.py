@@ -49,6 +49,21 @@ def shortened(text: str, most: int) -> str:
     return f"{_fitting(text, most - 1 - end)}…{_fitting(text[::-1], end)[::-1]}"
 
 
+_LONGEST_NAME, _LONGEST_WORD = 160, 1000  # columns; paths are whole up to a length that hardly any has
+_NAMES = re.compile(r"(?<!\w)(['\"])(?P<name>.*?)\1(?!\w)|(?P<word>\S{1001,})", re.DOTALL)
+
+
+def with_short_names(message: str) -> str:
+    """A message whose quoted names, and words such as paths, are shortened in their middle where they are very long."""
+    return _NAMES.sub(_short_name, message)
+
+
+def _short_name(found: re.Match[str]) -> str:
+    if found["word"] is not None:
+        return shortened(found[0], _LONGEST_WORD)
+    return f"{found[1]}{shortened(found['name'], _LONGEST_NAME)}{found[1]}"
+
+
 def columns(text: str) -> int:
     """The approximate width of a text in a terminal, in columns."""
     return len(text) if text.isascii() else sum(map(_width, text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -19,7 +20,7 @@ from vitsmith.arrays import Array
 from vitsmith.data.images.preprocess import load_image
 from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
-from vitsmith.data.images.unreadable import Unreadable
+from vitsmith.data.images.unreadable import ANONYMOUS, Unreadable
 from vitsmith.engines.protocol import Engine
 from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
 from vitsmith.machine import available_cores
@@ -27,6 +28,7 @@ from vitsmith.process.forks import require_own_process
 from vitsmith.specs import ImageSpec
 
 DECODER_NICENESS = 10
+_NUMBERED = re.compile(r"image \d+")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class Failure:
     def error(self) -> ImageError | NotFiniteError:
         """The error to raise: ImageError for a fault of the image, NotFiniteError for a fault of the model."""
         return ImageError(self.reason) if self.unread else NotFiniteError(self.reason)
+
+    @property
+    def complaint(self) -> str:
+        """The reason as `Unreadable` takes it: an image that has only a number in this stream is 'image'."""
+        if not _NUMBERED.fullmatch(self.source):
+            return self.reason
+        return f"image: {self.reason.removeprefix(f'{self.source}: ')}"
 
 
 class ImageStream:
@@ -100,7 +109,7 @@ class ImageStream:
             elif unreadable is None or not answer.unread:
                 raise answer.error
             else:
-                unreadable.add(number, answer.reason.removeprefix(f"image {number}: "))
+                unreadable.add(number, answer.complaint)
         return [name for name, _ in found], np.stack([row for _, row in found]) if found else None
 
     def _run(self, tensors: Sequence[Array]) -> Sequence[Array | None]:
@@ -144,7 +153,9 @@ class ImageStream:
         try:
             return name, load_image(source, self._spec, max_pixels=self.max_pixels)
         except ImageError as error:
-            return name, str(error) if path else f"{name}: {error}"
+            told = str(error)
+            what, _, reason = told.partition(": ")
+            return name, told if path else f"{name}: {reason if what in ANONYMOUS else told}"
 
 
 def check_reading(batch_size: int, decoders: int | None, max_pixels: int) -> None:

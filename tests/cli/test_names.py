@@ -21,7 +21,16 @@ import vitsmith as vs
 from tests.command_line import call
 from tests.report.page_checks import Page
 from tests.tiny import pictures
-from vitsmith.cli.terminal.output import print_csv_line, print_facts, print_json, print_line, print_table, progress, say
+from vitsmith.cli.terminal.output import (
+    as_typed,
+    print_csv_line,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+    progress,
+    say,
+)
 from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.data.sets.samples import Samples, check_names
 from vitsmith.errors import DatasetError
@@ -108,7 +117,7 @@ def test_the_terminal_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]
         say(f"skipped: {name}")
         print_facts([("name", name)])
         out, err = capsys.readouterr()
-        assert (out, err) == (f"class {shown}\nname  {shown}\n", f"skipped: {shown}\n")
+        assert (out, err) == (f"class {shown}\nname  {shown}\n", f"skipped: {shortened(shown, 1000)}\n")
         print_table(("class", name), [(name, 1), (name, None)], right=(name,))
         out, _ = capsys.readouterr()
         assert "".join(shown.split()) in "".join(out.split())
@@ -333,3 +342,19 @@ def test_figures_are_drawn_of_runs_without_evaluations_and_of_any_loss() -> None
     history = [StepDone(step, loss, 0.1, 1.0, 1.0) for step, loss in enumerate((3e38, 3e38, float("nan")), start=1)]
     for figure in (draw_curves(history, []), draw_held_out([]), draw_reliability([])):
         assert Image.open(io.BytesIO(png(figure))).format == "PNG"
+
+
+def test_long_names_in_a_message_are_shortened_in_their_middle_and_words_are_not() -> None:
+    name = "begin" + "x" * 5000 + "end"
+    for message in (
+        f"the model's label {name!r} isn't known, 'b' is",
+        f'it has "{name} it\'s" twice',
+        f"{name}: no file",
+    ):
+        told = as_typed(message)
+        assert len(told) < 1100 and "begin" in told and "end" in told and "…" in told
+        assert told.split("begin")[0] == message.split("begin")[0] and told.split("end")[-1] == message.split("end")[-1]
+    prose = (
+        "the class's images 'a' are fewer than those of 'b', " + "which is said in many plain words, " * 9 + "as 'c' is"
+    )
+    assert as_typed(prose) == prose

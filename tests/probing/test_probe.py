@@ -92,7 +92,7 @@ def test_several_models_stand_side_by_side_and_one_that_fails_loses_no_other(pla
     vs.save(tiny_lit("lit-bert"), "lit")
     told: list[str] = []
     probed = vs.probe("pets", ["tok", "unpooled", "dino", "lit", "nowhere/there"], tell=heard(told))
-    assert [one.startswith("warning: unpooled is left out") for one in told].count(True) == 1
+    assert [one.startswith("warning: left out: unpooled gives") for one in told].count(True) == 1
     assert [one.name for one in probed.models] == ["tok", "dino", "lit"]
     assert [one.name for one in probed.failed] == ["unpooled", "nowhere/there"]
     assert "feature for each patch" in probed.failed[0].reason and "unpooled" in str(probed)
@@ -102,7 +102,7 @@ def test_several_models_stand_side_by_side_and_one_that_fails_loses_no_other(pla
     words = probed.models[2].score("zero-shot")
     assert words is not None and probed.models[0].score("zero-shot") is None
     report = (probed.folder / "report.html").read_text()  # type: ignore[operator]
-    assert "zero-shot" in report and "unpooled could not be probed" in report
+    assert "zero-shot" in report and "not probed: unpooled gives" in report
     assert ("Worst classes" in report) == (probed.best.score("logistic").accuracy < 1)  # type: ignore[union-attr]
     with pytest.raises(InputError, match="feature for each patch"):
         vs.probe("pets", "unpooled")

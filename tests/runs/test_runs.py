@@ -118,6 +118,9 @@ def test_without_out_places_are_numbered(folder: Path) -> None:
     assert names == ["runs/merge-tokens/pets", "runs/merge-tokens/pets-2", "runs/merge-tokens/pets-3"]
     with pytest.raises(InputError), place_of("merge-tokens", "pets", None):
         raise InputError("no")
+    with place_of("merge-tokens", "pets", None) as place, place_of("merge-tokens", "pets", None) as other:
+        assert [str(one) for one in (place, other)] == ["runs/merge-tokens/pets-4", "runs/merge-tokens/pets-5"]
+        assert not place.exists() and not other.exists()  # so that a process that is killed leaves none
     assert sorted(path.name for path in Path("runs/merge-tokens").iterdir()) == ["pets", "pets-2", "pets-3"]
 
 

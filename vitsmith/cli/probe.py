@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -30,8 +30,10 @@ from vitsmith.cli.arguments.options import (
 from vitsmith.cli.arguments.texts import read_labels, read_prompts
 from vitsmith.cli.terminal.output import as_typed, print_facts, print_json, print_line, print_table, progress, say
 from vitsmith.needs_torch import require_torch
+from vitsmith.probing.shots import SHOTS
 
 if TYPE_CHECKING:
+    from vitsmith.probing.classifiers.steps import OnStep
     from vitsmith.probing.result import ModelProbe, Probed
 
 
@@ -71,8 +73,8 @@ def probe(
         typer.Option(help="Input of the classifier; auto: pooled, for DINO both, as cross-validation chooses."),
     ] = FeatureKind.auto,
     shots: Annotated[
-        str, typer.Option(help="Training images of a class whose mean stands for it, separated by commas.")
-    ] = "1,2,4,8,16",
+        str, typer.Option(help="Training images of a class whose mean stands for it, as 1,4,16, or none.")
+    ] = ",".join(map(str, SHOTS)),
     templates: TemplatesOption = "",
     templates_file: TemplatesFileOption = None,
     labels: Annotated[
@@ -131,28 +133,37 @@ def probe(
 
 
 def _counts(text: str) -> list[int]:
+    """The numbers of `--shots`. Raises InputError."""
     from vitsmith.errors import InputError, shown
 
+    if text.strip() == "none":
+        return []
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--shots {shown(text)}: give whole numbers separated by commas, as 1,4,16") from None
+        raise InputError(f"--shots {shown(text)}: give whole numbers separated by commas, as 1,4,16, or none") from None
 
 
 @contextmanager
-def _watching(doing: str, total: int) -> Iterator[Callable[[], None]]:
-    with progress(unit="images") as bar:
-        task = bar.add_task(doing, total=total or None, note="")
-        yield lambda: bar.advance(task)
+def _watching(doing: str, steps: int, unit: str) -> Iterator[OnStep]:
+    with progress(unit=unit) as bar:
+        task = bar.add_task(doing, total=steps or None, note="")
+
+        def on_step(steps: int = 1, note: str = "") -> None:
+            bar.update(task, advance=steps, note=note)
+
+        yield on_step
 
 
 def _show(result: Probed) -> None:
+    from vitsmith.errors import about
+
     columns, rows = result.table()
     print_table(columns, rows, right=columns[2:])
     for one in result.models:
         _show_shots(one)
     for failed in result.failed:
-        print_line(as_typed(f"{failed.name} was not probed: {failed.reason}"))
+        print_line(as_typed(f"not probed: {about(failed.name, failed.reason)}"))
     best = result.best
     print_facts(
         [

@@ -85,8 +85,8 @@ def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
 def claimed(path: PathLike) -> Iterator[None]:
     """Reserve a place for this process while it works: no other process can claim it meanwhile.
 
-    Raises OutputError when another process has it, which the message names, and when the place cannot be written.
-    Folders that are made above it are removed at the end if they are empty.
+    Raises OutputError when the place cannot be written, or another process has it, which the message and the cause, a
+    HeldError, name. Folders that are made above it are removed at the end if they are empty.
     """
     target = _target(path)
     check_not_around(target)
@@ -97,7 +97,7 @@ def claimed(path: PathLike) -> Iterator[None]:
             except HeldError as held:
                 raise OutputError(
                     f"{target} is being written by {held}: wait until it is done, or choose another place"
-                ) from None
+                ) from held
         yield
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,14 @@ from vitsmith.engines.open import open_program
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.registry import ENGINES, precisions_of
 from vitsmith.engines.tuning_cache import code_state, installed_version, program_hash
-from vitsmith.errors import ConfigError, InputError
+from vitsmith.errors import InputError
 from vitsmith.json_text import to_json
 from vitsmith.layers.unit import normalize
 from vitsmith.models.build import ImageModel
-from vitsmith.models.config import LiTConfig, ViTConfig
+from vitsmith.models.config import LiTConfig
 from vitsmith.models.isolation import isolated
 from vitsmith.models.lit import LiT
+from vitsmith.probing.kinds import BOTH, FeatureChoice, Kind, kinds_of, kinds_of_program, tower_of, with_program
 from vitsmith.specs import ImageSpec
 from vitsmith.version import __version__
 from vitsmith.weights.bundle.bundle import Bundle
@@ -33,17 +34,8 @@ from vitsmith.weights.finetune import adapt
 from vitsmith.weights.load import without_head as headless
 from vitsmith.weights.torch_model import without_head
 
-Kind = Literal["pooled", "class_and_mean"]
-"""'pooled' is what the model pools of its tokens, before any `representation` or `unit`; 'class_and_mean' the class
-token and the mean of the patches, one behind the other, as DINOv2's linear evaluation takes them (arXiv 2304.07193,
-appendix B.3)."""
-FeatureChoice = Literal["auto", "pooled", "class_and_mean"]
-
-_ENGINES_OF_TORCH = ("auto", "torch", "torch-compiled")
 _COMPUTING = ("data", "engines", "layers", "models", "probing", "weights")
 """The folders whose code decides what a feature is."""
-_BOTH = "token_and_gap"
-"""The pooling of a model whose head reads 'class_and_mean'."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +71,9 @@ class Backbone:
         known_name(features, "kind of features", get_args(FeatureChoice))
         known_name(engine, "engine", ("auto", *ENGINES))
         bundle.check_preprocessing()
-        bundle, is_torch = _with_program(bundle, engine)
+        bundle, is_torch = with_program(bundle, engine)
         bundle = bundle if is_torch or bundle.program == "torch" else headless(bundle)
-        kinds = _kinds(bundle, features) if is_torch else _kinds_of_program(bundle, features)
+        kinds = kinds_of(bundle, features) if is_torch else kinds_of_program(bundle, features)
         return cls(name or bundle.where, bundle, kinds, engine, precision, is_torch)
 
     @property
@@ -148,8 +140,8 @@ class Backbone:
 
     def part(self, features: Tensor, kind: Kind) -> Tensor:
         """(N, D) features of one of `kinds`, of those that the pass gave."""
-        pooling = getattr(_tower(self.bundle), "pooling", "")
-        if kind == self.kind or pooling == _BOTH:
+        pooling = getattr(tower_of(self.bundle), "pooling", "")
+        if kind == self.kind or pooling == BOTH:
             return features
         half = features.shape[1] // 2
         return features[:, half:] if pooling == "gap" else features[:, :half]
@@ -193,8 +185,8 @@ class Backbone:
         return Bundle.of(bare, preprocessing=self.spec, provenance=provenance)
 
     def _pooling(self, kind: Kind) -> dict[str, Any]:
-        config = _tower(self.bundle)
-        return {"pooling": _BOTH} if kind == "class_and_mean" and config.pooling != _BOTH else {}
+        config = tower_of(self.bundle)
+        return {"pooling": BOTH} if kind == "class_and_mean" and config.pooling != BOTH else {}
 
     @property
     def torch_precision(self) -> str:
@@ -228,74 +220,3 @@ class LazyEngine:
 def _device() -> str:
     """What torch, and the programs of engines that can, compute on: 'cpu', or the name of the GPU."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _tower(bundle: Bundle) -> Any:
-    return bundle.config.image if isinstance(bundle.config, LiTConfig) else bundle.config
-
-
-def _with_program(bundle: Bundle, engine: str) -> tuple[Bundle, bool]:
-    """The bundle with the program that gives the features, and whether that is torch weights.
-
-    Torch weights come first: only they make a classifier. A program that the user named, or that an engine asked for
-    by name runs, comes before them.
-    """
-    named = bundle.program != "torch" and bool(bundle.stored.folder)
-    weights = next((one for one in bundle.programs if one.program == "torch"), None)
-    if engine in _ENGINES_OF_TORCH and not (named and engine == "auto"):
-        if bundle.program == "torch":
-            return bundle, True
-        if weights is not None:
-            return bundle.using(weights), True
-    return bundle, False
-
-
-def _kinds(bundle: Bundle, features: FeatureChoice) -> tuple[Kind, ...]:
-    config = _tower(bundle)
-    pooling = getattr(config, "pooling", "")
-    if pooling in ("unpooled", "token_unpooled"):
-        raise InputError(
-            f"{bundle.where} gives a feature for each patch, not one for an image, and a probe needs one: give a model "
-            "with pooling token or gap (`read_as` pooling=gap reads a weights file so)"
-        )
-    if features == "pooled":
-        return ("pooled",)
-    if features == "class_and_mean":
-        _check_both(bundle)
-        return ("class_and_mean",)
-    return ("pooled", "class_and_mean") if _is_dino(bundle) else ("pooled",)
-
-
-def _kinds_of_program(bundle: Bundle, features: FeatureChoice) -> tuple[Kind, ...]:
-    if features == "class_and_mean":
-        raise InputError(
-            f"{bundle.where}: an exported program gives the pooled feature alone; torch weights give both: "
-            "give these, or leave `features` out"
-        )
-    return ("pooled",)
-
-
-def _check_both(bundle: Bundle) -> None:
-    """Raises InputError for a model whose class token and patches cannot be the input of a head."""
-    config = _tower(bundle)
-    if not getattr(config, "class_token", False):
-        raise InputError(f"{bundle.where} has no class token: give `features` pooled")
-    try:
-        config.model_validate({**config.model_dump(), "classes": 1, "representation": None, "pooling": _BOTH})
-    except ValueError:
-        raise InputError(
-            f"{bundle.where} pools by {config.pooling!r} with parts of its own, so its head cannot read class token "
-            "and patches: give `features` pooled"
-        ) from None
-
-
-def _is_dino(bundle: Bundle) -> bool:
-    """Whether it is a DINOv2 or DINOv3: a class token, LayerScale, and no classifier that it was trained with."""
-    config = bundle.config
-    if not isinstance(config, ViTConfig) or config.classes or config.pooling not in ("token", "gap"):
-        return False
-    try:
-        _check_both(bundle)
-    except (InputError, ConfigError):
-        return False
-    return config.block.layer_scale

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,10 @@ from vitsmith.gate import Measured, Paired, Requirements, agreement_of, failures
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import merges
 from vitsmith.predict import Predictor
-from vitsmith.probing.backbone import Backbone, Kind
+from vitsmith.probing.backbone import Backbone
+from vitsmith.probing.classifiers.steps import OnStep, unwatched
 from vitsmith.probing.features import FrozenFeatures, content_key
+from vitsmith.probing.kinds import Kind
 from vitsmith.records import Measurement, Provenance
 from vitsmith.specs import Labels
 from vitsmith.version import __version__
@@ -86,6 +88,11 @@ class HeldOut:
         """int64 (N,)."""
         return self.features.labels.numpy()
 
+    @property
+    def gate_images(self) -> int:
+        """How many of them the bundle must answer."""
+        return min(len(self.features), GATE_IMAGES)
+
 
 def make_bundle(backbone: Backbone, head: Head, held_out: HeldOut, record: SplitRecord, notes: Sequence[str]) -> Bundle:
     """The bundle of a probe in memory; its golden examples and scores are of held-out images, `notes` say what to know.
@@ -110,15 +117,22 @@ def make_bundle(backbone: Backbone, head: Head, held_out: HeldOut, record: Split
     return bundle.with_golden(_golden_images(held_out) or sample_images(GOLDEN_IMAGES)).with_split(record)
 
 
-def write_checked(bundle: Bundle, folder: Path, backbone: Backbone, head: Head, held_out: HeldOut) -> Gated:
+def write_checked(
+    bundle: Bundle,
+    folder: Path,
+    backbone: Backbone,
+    head: Head,
+    held_out: HeldOut,
+    on_step: OnStep = unwatched,
+) -> Gated:
     """Writes the bundle, reads it again as a user would, and compares its answers with those of the probe.
 
-    Where they differ nothing is left in `folder`. Raises DatasetError for an image that was replaced meanwhile, and
-    OutputError.
+    Where they differ nothing is left in `folder`. `on_step` is called for each image that it answers. Raises
+    DatasetError for an image that was replaced meanwhile, and OutputError.
     """
     written = write_bundle(bundle, folder)
     try:
-        gated = _compare(written, backbone, head, held_out)
+        gated = _compare(written, backbone, head, held_out, on_step)
     except BaseException:
         _remove(folder)
         raise
@@ -149,14 +163,14 @@ class Gated:
         }
 
 
-def _compare(written: Bundle, backbone: Backbone, head: Head, held_out: HeldOut) -> Gated:
+def _compare(written: Bundle, backbone: Backbone, head: Head, held_out: HeldOut, on_step: OnStep) -> Gated:
     count = len(held_out.features)
-    rows = np.unique(np.linspace(0, count - 1, min(count, GATE_IMAGES)).round().astype(np.int64))
+    rows = np.unique(np.linspace(0, count - 1, held_out.gate_images).round().astype(np.int64))
     sources = [_unchanged(held_out, row) for row in rows.tolist()]
     reopened = read_bundle(folder) if (folder := written.folder) is not None else written
     required = _required(backbone)
     expected = head.logits(held_out.values[torch.from_numpy(rows)])
-    found = Predictor(reopened, "torch").logits(sources)
+    found = Predictor(reopened, "torch").logits(_counted(sources, on_step))
     labels = held_out.labels[rows]
     tie = required.relative if required.relative is not None else 0.0
     measured = Measured(
@@ -169,6 +183,12 @@ def _compare(written: Bundle, backbone: Backbone, head: Head, held_out: HeldOut)
     if reasons:
         reasons = (*reasons, _where(reopened, held_out, rows, sources, tie))
     return Gated(measured, required, reasons, len(rows))
+
+
+def _counted(sources: Sequence[ImageSource], on_step: OnStep) -> Iterator[ImageSource]:
+    for source in sources:
+        yield source
+        on_step()
 
 
 def _where(reopened: Bundle, held_out: HeldOut, rows: np.ndarray, sources: list[ImageSource], allowed: float) -> str:

@@ -29,7 +29,7 @@ from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.split_record import Digests, digest_of
 from vitsmith.engines.protocol import Engine
-from vitsmith.errors import ImageError, NotFiniteError
+from vitsmith.errors import ImageError, NotFiniteError, about
 from vitsmith.machine import available_cores
 from vitsmith.probing.backbone import LazyEngine
 from vitsmith.probing.feature_cache import FeatureCache
@@ -116,7 +116,7 @@ class _Pass:
         self._rows: dict[int, Array] = {}
         self._read: dict[int, _Content] = {}
         self._waiting: deque[int] = deque()
-        self._given = self._cached = 0
+        self._cached = 0
 
     def missing(self) -> Generator[ImageSource]:
         """The images without features, in order, each as it was hashed."""
@@ -138,18 +138,17 @@ class _Pass:
 
     def take(self, answer: tuple[str, Array] | Failure) -> None:
         """The answer for the image that waits longest."""
-        index, number = self._waiting.popleft(), self._given
-        self._given += 1
+        index = self._waiting.popleft()
         self._reading.on_image()
         if not isinstance(answer, Failure):
             self._rows[index] = answer[1]
             if self._cache is not None:
                 self._cache.add(self._read[index].key, answer[1])
             return
-        reason = answer.reason.removeprefix(f"image {number}: ")
         if not answer.unread:
-            raise NotFiniteError(f"{self._samples.names[index]}: {reason}")
-        self._unreadable.add(index, reason)
+            reason = answer.reason.removeprefix(f"{answer.source}: ")
+            raise NotFiniteError(about(self._samples.names[index], reason))
+        self._unreadable.add(index, answer.complaint)
 
     def features(self, seconds: float) -> FrozenFeatures:
         """What was found."""

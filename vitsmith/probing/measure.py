@@ -5,25 +5,28 @@ N training images, M held-out ones, D features, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vitsmith.arguments import Tell
-from vitsmith.errors import DatasetError, InputError
-from vitsmith.probing.backbone import Backbone, Kind
+from vitsmith.errors import DatasetError, InputError, bare
+from vitsmith.probing.backbone import Backbone
 from vitsmith.probing.bundle import Head
-from vitsmith.probing.classifiers.choice import Choice
+from vitsmith.probing.classifiers.choice import Choice, FittedProbe
 from vitsmith.probing.classifiers.labelled import LabelledFeatures
 from vitsmith.probing.classifiers.linear import LinearProbe, PrincipalAxes, principal_axes
 from vitsmith.probing.classifiers.logistic import fit_logistic
 from vitsmith.probing.classifiers.neighbours import fit_neighbours
-from vitsmith.probing.classifiers.prototypes import SHOTS, FewShot, score_few_shot
+from vitsmith.probing.classifiers.prototypes import DRAWS, FewShot, score_few_shot
 from vitsmith.probing.classifiers.ridge import fit_ridge
 from vitsmith.probing.classifiers.scores import MethodScore, score_answers, score_probe
+from vitsmith.probing.classifiers.steps import OnStep, Watch, watch_nothing
 from vitsmith.probing.features import FrozenFeatures
+from vitsmith.probing.kinds import Kind
+from vitsmith.probing.shots import SHOTS
 from vitsmith.probing.zero_shot import WordsAsked, answer_in_words
 
 
@@ -55,7 +58,13 @@ class ModelScores:
     remarks: tuple[str, ...]
 
 
-def measure(backbone: Backbone, train: FrozenFeatures, held_out: FrozenFeatures, methods: Methods) -> ModelScores:
+def measure(
+    backbone: Backbone,
+    train: FrozenFeatures,
+    held_out: FrozenFeatures,
+    methods: Methods,
+    watch: Watch = watch_nothing,
+) -> ModelScores:
     """Fits every method to the training features, and scores it on the held-out ones.
 
     Where there are several kinds of features, cross-validation of the logistic probe chooses the one of all methods.
@@ -64,22 +73,18 @@ def measure(backbone: Backbone, train: FrozenFeatures, held_out: FrozenFeatures,
     for features, what in ((train, "training"), (held_out, "held-out")):
         if not len(features):
             raise DatasetError(f"there are no {what} images that can be read")
-    groups = _copies(train.contents)
-    fitted: dict[Kind, tuple[LabelledFeatures, PrincipalAxes, LinearProbe]] = {}
-    for kind in backbone.kinds:
-        images = _labelled(backbone, train, kind, methods, groups)
-        axes = principal_axes(images)
-        fitted[kind] = images, axes, fit_logistic(images, axes=axes, seed=methods.seed)
-    kind = max(fitted, key=lambda one: _rank(fitted[one][2].choice))
-    images, axes, logistic = fitted[kind]
+    fitted, validated = _fit_logistic(backbone, train, methods, watch)
+    images, kind = fitted.images, fitted.kind
     queries = _labelled(backbone, held_out, kind, methods)
-    probes = (fit_neighbours(images), fit_ridge(images, axes=axes), logistic)
-    scores = [score_probe(one, queries) for one in probes]
+    scores = _score_all(backbone.name, fitted, queries, watch)
     warnings: list[str] = []
     if backbone.reads_text:
-        scores += _in_words(backbone, held_out, queries, methods, warnings.append)
-    shots = score_few_shot(images, queries, shots=methods.shots, seed=methods.seed) if methods.shots else ()
-    validated = {one: accuracy_of(probe.choice) for one, (_, _, probe) in fitted.items()}
+        scores += _in_words(backbone, held_out, queries, methods, warnings.append, watch)
+    shots: tuple[FewShot, ...] = ()
+    if methods.shots:
+        with watch(f"{backbone.name}: class means", DRAWS * len(methods.shots), "draws") as on_step:
+            shots = score_few_shot(images, queries, shots=methods.shots, seed=methods.seed, on_step=on_step)
+    logistic = fitted.logistic
     told = f"head: logistic probe on {kind} features of {len(train):,} images, {logistic.choice}"
     return ModelScores(
         head=Head(kind, logistic.head.weight, logistic.head.bias, told),
@@ -90,6 +95,57 @@ def measure(backbone: Backbone, train: FrozenFeatures, held_out: FrozenFeatures,
         warnings=tuple(warnings),
         remarks=(*(f"{one.method}: {told}" for one in scores for told in one.remarks), *_short(shots, methods)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Training features of one kind, and the logistic probe on them."""
+
+    kind: Kind
+    images: LabelledFeatures
+    axes: PrincipalAxes
+    logistic: LinearProbe
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Accuracy in cross-validation, then loss."""
+        choice = self.logistic.choice
+        chosen = next((one for one in choice.tried if one.value == choice.value), None)
+        if chosen is None:
+            return 0.0, 0.0
+        return chosen.accuracy or 0.0, -(chosen.loss or 0.0)
+
+
+def _fit_logistic(
+    backbone: Backbone, train: FrozenFeatures, methods: Methods, watch: Watch
+) -> tuple[_Fitted, dict[Kind, float | None]]:
+    """The best kind of features in cross-validation, and the accuracy of each."""
+    groups, best, validated = _copies(train.contents), None, dict[Kind, float | None]()
+    for kind in backbone.kinds:
+        images = _labelled(backbone, train, kind, methods, groups)
+        of = f" of {kind}" if len(backbone.kinds) > 1 else ""
+        with watch(f"{backbone.name}: principal axes{of}", 0, ""):
+            axes = principal_axes(images)
+        with watch(f"{backbone.name}: logistic regression{of}", 0, "iterations") as on_step:
+            logistic = fit_logistic(images, axes=axes, seed=methods.seed, on_step=on_step)
+        found = _Fitted(kind, images, axes, logistic)
+        validated[kind] = accuracy_of(logistic.choice)
+        best = found if best is None or found.rank > best.rank else best
+    assert best is not None
+    return best, validated
+
+
+def _score_all(name: str, fitted: _Fitted, queries: LabelledFeatures, watch: Watch) -> list[MethodScore]:
+    """The scores of k-NN, ridge and the logistic probe."""
+    images, scores = fitted.images, list[MethodScore]()
+    fits: tuple[tuple[str, Callable[[OnStep], FittedProbe]], ...] = (
+        ("k-NN", lambda on_step: fit_neighbours(images, on_step=on_step)),
+        ("ridge", lambda on_step: fit_ridge(images, axes=fitted.axes, on_step=on_step)),
+    )
+    for method, fit in fits:
+        with watch(f"{name}: {method}", len(images) + len(queries), "images") as on_step:
+            scores.append(score_probe(fit(on_step), queries, on_step))
+    return [*scores, score_probe(fitted.logistic, queries)]
 
 
 def _short(shots: Sequence[FewShot], methods: Methods) -> tuple[str, ...]:
@@ -110,14 +166,6 @@ def accuracy_of(choice: Choice) -> float | None:
     return next((one.accuracy for one in choice.tried if one.value == choice.value), None)
 
 
-def _rank(choice: Choice) -> tuple[float, float]:
-    """Accuracy in cross-validation, then loss."""
-    chosen = next((one for one in choice.tried if one.value == choice.value), None)
-    if chosen is None:
-        return 0.0, 0.0
-    return chosen.accuracy or 0.0, -(chosen.loss or 0.0)
-
-
 def _labelled(
     backbone: Backbone, features: FrozenFeatures, kind: Kind, methods: Methods, groups: Tensor | None = None
 ) -> LabelledFeatures:
@@ -132,14 +180,25 @@ def _copies(contents: Sequence[bytes]) -> Tensor | None:
 
 
 def _in_words(
-    backbone: Backbone, held_out: FrozenFeatures, queries: LabelledFeatures, methods: Methods, tell: Tell
+    backbone: Backbone,
+    held_out: FrozenFeatures,
+    queries: LabelledFeatures,
+    methods: Methods,
+    tell: Tell,
+    watch: Watch,
 ) -> list[MethodScore]:
     """The score of zero-shot; [] where the model cannot answer, which is told."""
     try:
         answers = answer_in_words(
-            backbone, held_out.values, methods.classes, methods.words, cache=methods.cache, tell=tell
+            backbone,
+            held_out.values,
+            methods.classes,
+            methods.words,
+            cache=methods.cache,
+            tell=tell,
+            watch=watch,
         )
     except InputError as error:
-        tell(f"zero-shot is left out: {error}")
+        tell(f"zero-shot is left out: {bare(backbone.name, str(error))}")
         return []
     return [score_answers("zero-shot", answers, queries)]

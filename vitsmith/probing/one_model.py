@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,18 +12,18 @@ from vitsmith.arguments import Tell
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.samples import Splits
 from vitsmith.data.sets.split_record import Digests, SplitRecord, leak
-from vitsmith.probing.backbone import Backbone, FeatureChoice
+from vitsmith.errors import about
+from vitsmith.probing.backbone import Backbone
 from vitsmith.probing.bundle import Head
-from vitsmith.probing.classifiers.prototypes import SHOTS
+from vitsmith.probing.classifiers.steps import Watch
 from vitsmith.probing.feature_cache import FeatureCache
 from vitsmith.probing.features import FrozenFeatures, PassOptions, extract
+from vitsmith.probing.kinds import FeatureChoice
 from vitsmith.probing.measure import Methods, accuracy_of, measure
 from vitsmith.probing.result import ModelProbe
+from vitsmith.probing.shots import SHOTS
 from vitsmith.probing.zero_shot import WordsAsked
 from vitsmith.weights.bundle.bundle import Bundle
-
-Watch = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Given what is done and the number of its steps, gives what is called after each of them while it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +107,7 @@ class Done:
 def probe_one(probing: Probing, candidate: NamedModel) -> Done:
     """The features and scores of a model. Raises what loading it raises, and as `extract` and `measure`."""
     settings, tell = probing.settings, probing.tell
-    tell_of: Tell = lambda message: tell(f"{candidate.name}: {message}")  # noqa: E731
+    tell_of: Tell = lambda message: tell(about(candidate.name, message))  # noqa: E731
     bundle = candidate.load()
     backbone = Backbone.of(
         bundle,
@@ -121,14 +120,13 @@ def probe_one(probing: Probing, candidate: NamedModel) -> Done:
     engine = backbone.opener()
     cache = FeatureCache(backbone.cache_name(engine), tell_of) if settings.cache else None
     parts = probing.splits.train, probing.splits.val
-    with probing.watch(f"features of {candidate.name}", sum(map(len, parts))) as on_image:
+    with probing.watch(f"{candidate.name}: features", sum(map(len, parts)), "images") as on_image:
         reading = PassOptions(record.salt, settings.batch_size, settings.skip_unreadable, tell, on_image)
         train, held_out = (extract(part, backbone.spec, engine, reading, cache) for part in parts)
     del cache  # it holds all features once more
     _tell_pass(train, held_out, tell_of)
     began = time.perf_counter()
-    with probing.watch(f"fitting on {candidate.name}", 0):
-        measured = measure(backbone, train, held_out, probing.methods)
+    measured = measure(backbone, train, held_out, probing.methods, probing.watch)
     record = replace(record, train=_distinct(train), held_out=_distinct(held_out))
     doubts = _doubts(record, candidate.name)
     probed = ModelProbe(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitsmith.errors import GateError
-from vitsmith.probing.backbone import Kind
+from vitsmith.errors import GateError, about
 from vitsmith.probing.bundle import Gated
 from vitsmith.probing.classifiers.choice import Choice
 from vitsmith.probing.classifiers.prototypes import FewShot
 from vitsmith.probing.classifiers.scores import MethodScore
+from vitsmith.probing.kinds import Kind
 from vitsmith.weights.bundle.bundle import Bundle
 
 METHODS = ("k-NN", "ridge", "logistic", "zero-shot")
@@ -126,7 +126,7 @@ class Probed:
     @property
     def told(self) -> tuple[str, ...]:
         """The remarks on images and bundle and the warnings on each model, with its name."""
-        return (*self.remarks, *(f"{one.name}: {told}" for one in self.models for told in one.warnings))
+        return (*self.remarks, *(about(one.name, told) for one in self.models for told in one.warnings))
 
     def require(self) -> None:
         """Raises GateError where the bundle did not answer as the probe did and so was not written."""
@@ -169,7 +169,7 @@ class Probed:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in (columns, *rows)
         ]
-        lines += [f"{one.name}: {one.reason}" for one in self.failed]
+        lines += [about(one.name, one.reason) for one in self.failed]
         lines += self.told
         return "\n".join(lines)
 

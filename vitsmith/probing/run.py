@@ -6,17 +6,17 @@ N training images, M held-out ones, D features, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from vitsmith.arguments import Tell
 from vitsmith.data.sets.samples import Splits
 from vitsmith.data.sets.split_record import SplitRecord
-from vitsmith.errors import DatasetError, InputError, Interrupted
+from vitsmith.errors import DatasetError, InputError, Interrupted, about, bare
 from vitsmith.probing.bundle import HeldOut, make_bundle, write_checked
+from vitsmith.probing.classifiers.steps import Watch, watch_nothing
 from vitsmith.probing.features import FrozenFeatures
-from vitsmith.probing.one_model import Done, NamedModel, ProbeSettings, Probing, Watch, probe_one
+from vitsmith.probing.one_model import Done, NamedModel, ProbeSettings, Probing, probe_one
 from vitsmith.probing.result import Failed, Probed
 from vitsmith.probing.zero_shot import check_words
 from vitsmith.runs.folder import MARKS
@@ -35,7 +35,7 @@ def probe_to(
     data: str,
     settings: ProbeSettings | None = None,
     *,
-    watch: Watch = lambda *_: nullcontext(lambda: None),
+    watch: Watch = watch_nothing,
     tell: Tell = lambda _: None,
 ) -> Probed:
     """Probes the models on the training images of `splits`, scores them on the held-out ones, and writes a run.
@@ -94,9 +94,10 @@ def _probe_all(probing: Probing, candidates: Sequence[NamedModel]) -> tuple[list
             raise
         except (InputError, MemoryError, RuntimeError) as error:  # torch raises RuntimeError where memory ends
             told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            told = bare(candidate.name, told)
             failed.append((Failed(candidate.name, told), error))
             if len(candidates) > 1:
-                probing.tell(f"warning: {candidate.name} is left out: {told}")
+                probing.tell(f"warning: left out: {about(candidate.name, told)}")
             continue
         if done:
             _check_same_images(probing.splits, done[0], one)
@@ -106,7 +107,7 @@ def _probe_all(probing: Probing, candidates: Sequence[NamedModel]) -> tuple[list
         for _, reason in failed:
             if len(failed) == 1 or not isinstance(reason, InputError):
                 raise reason
-        raise InputError("; ".join(f"{one.name}: {one.reason}" for one, _ in failed))
+        raise InputError("; ".join(about(one.name, one.reason) for one, _ in failed))
     return done, tuple(one for one, _ in failed)
 
 
@@ -173,9 +174,9 @@ def _with_bundle(result: Probed, bundled: Done, probing: Probing, folder: Path) 
     values = backbone.part(bundled.held_out.values, head.kind)
     held_out = HeldOut(probing.splits.val, bundled.held_out, values, probing.data)
     notes = (*result.remarks, *bundled.doubts)
-    with probing.watch("comparing the bundle with the probe", 0):
+    with probing.watch("comparing the bundle with the probe", held_out.gate_images, "images") as on_step:
         made = make_bundle(backbone, head, held_out, bundled.record, notes)
-        gated = write_checked(made, folder, backbone, head, held_out)
+        gated = write_checked(made, folder, backbone, head, held_out, on_step)
     result = replace(result, gated=gated, bundle=gated.bundle, bundled=bundled.probed)
     if result.best is bundled.probed:
         return result

@@ -17,6 +17,7 @@ from vitsmith.data.sets.samples import list_classes
 from vitsmith.errors import InputError
 from vitsmith.names import normal
 from vitsmith.probing.backbone import Backbone
+from vitsmith.probing.classifiers.steps import Watch, watch_nothing
 from vitsmith.zeroshot.classifier import ZeroShotClassifier
 from vitsmith.zeroshot.labels import Words, words_of
 from vitsmith.zeroshot.unread import unread_of_labels
@@ -36,22 +37,38 @@ class WordsAsked:
 
 
 def answer_in_words(
-    backbone: Backbone, features: Tensor, classes: Sequence[str], asked: WordsAsked, *, cache: bool, tell: Tell
+    backbone: Backbone,
+    features: Tensor,
+    classes: Sequence[str],
+    asked: WordsAsked,
+    *,
+    cache: bool,
+    tell: Tell,
+    watch: Watch = watch_nothing,
 ) -> Tensor:
     """(M,) the class whose words are nearest to each image, for the features (M, D) of the pass.
 
     Raises InputError for words that the model cannot read or tell apart.
     """
     words = asked.words if asked.words is not None else words_of(classes)
-    classifier = ZeroShotClassifier(
-        backbone.bundle,
-        words,
-        templates=asked.templates,
-        cache=cache,
-        on_remark=tell,
-        engine=backbone.engine_name,
-        precision=backbone.precision,
-    )
+    with watch(f"{backbone.name}: labels", len(words), "labels") as on_step:
+        done = 0
+
+        def on_labels(count: int) -> None:
+            nonlocal done
+            on_step(count - done)
+            done = count
+
+        classifier = ZeroShotClassifier(
+            backbone.bundle,
+            words,
+            templates=asked.templates,
+            cache=cache,
+            on_labels=on_labels,
+            on_remark=tell,
+            engine=backbone.engine_name,
+            precision=backbone.precision,
+        )
     for told in unread_of_labels(classifier):
         tell(told)
     cosines = backbone.embeddings(features) @ torch.from_numpy(np.ascontiguousarray(classifier.embeddings)).T

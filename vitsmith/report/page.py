@@ -46,6 +46,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    wide: bool = False
+    """Whether it has so many columns that cells break into lines on a desk, and each row is a block on a phone."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsmith.errors import MissingPackageError
+from vitsmith.errors import MissingPackageError, about
 from vitsmith.escapes import shell_quoted
 from vitsmith.files.atomic import write_text
 from vitsmith.machine import describe_machine
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WORST = 20
 """Classes in the table of the worst."""
 _MOST_CURVES = 6
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 _MARKERS = "os^Dv*"
 _STYLES = ("-", "--", ":", "-.", "-", "--")
 
@@ -110,7 +111,14 @@ def _models(result: Probed) -> Section:
     )
     if len(result.models) > 1:
         text += f" The model marked with * is the best {result.chosen}; the held-out images do not choose."
-    return Section("Models and methods", text=text, table=Table(columns, tuple(rows)))
+    whole = tuple((row[0], *map(_with_whole_interval, row[1:])) for row in rows)
+    return Section("Models and methods", text=text, table=Table(columns, whole, wide=True))
+
+
+def _with_whole_interval(cell: str) -> str:
+    """'91.2% (89.0 to 93.1)', which may break before its bracket alone."""
+    share, bracket, interval = cell.partition(" (")
+    return f"{share}{bracket}{interval.replace(' ', _UNBROKEN)}"
 
 
 def _shots(result: Probed) -> Section | None:
@@ -152,7 +160,7 @@ def _worst(result: Probed) -> Section | None:
 
 def _notes(result: Probed) -> tuple[str, ...]:
     notes = [*result.told, result.no_bundle]
-    notes += [f"{one.name} could not be probed: {one.reason}" for one in result.failed]
+    notes += [f"not probed: {about(one.name, one.reason)}" for one in result.failed]
     if result.gated is not None and result.gated.failures:
         notes.append(f"the bundle was refused: {'; '.join(result.gated.failures)}")
     notes += [f"{model.name}: {remark}" for model in result.models for remark in model.remarks]

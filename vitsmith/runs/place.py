@@ -6,17 +6,20 @@ a file of that verb shows.
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from vitsmith.data.sets.hub_address import hub_name
 from vitsmith.errors import OutputError
-from vitsmith.files.atomic import check_not_around, check_writable, claimed, new_folder, remove_empty
+from vitsmith.files.atomic import check_not_around, check_writable, claimed
 from vitsmith.files.failures import explained
+from vitsmith.files.locks import HeldError
 from vitsmith.runs.folder import LOCK, holds_anything, is_run_of, locked
 from vitsmith.runs.written import noting_written
 from vitsmith.weights.unfinished_run import unfinished_run
@@ -90,8 +93,8 @@ def place_of(
 ) -> Iterator[Path]:
     """Reserve the place of an output that is written in one step, from before the work until it is there.
 
-    The place is `out`, after `check_place`, and no other process may write it meanwhile; or a new numbered folder of
-    `runs/<verb>`, which is removed if it stays empty.
+    The place is `out`, after `check_place`, or a new numbered one in `runs/<verb>`; no other process may write it
+    meanwhile. Nothing is made there before the output is: a process that ends without one, or is killed, leaves none.
     """
     if out is not None:
         with claimed(out):
@@ -99,12 +102,27 @@ def place_of(
             with noting_written(out):
                 yield out
         return
-    folder = new_folder(default_place(verb, name))
-    try:
-        with noting_written(folder):
-            yield folder
-    finally:
-        remove_empty(folder, above=2)
+    with _unused(default_place(verb, name)) as place, noting_written(place):
+        yield place
+
+
+@contextmanager
+def _unused(wanted: Path) -> Iterator[Path]:
+    """Reserve `wanted`, or the first of `wanted-2`, `wanted-3` ... where nothing is and no other process will write."""
+    for number in itertools.count(1):
+        candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        with ExitStack() as stack:
+            if os.path.lexists(candidate):
+                continue
+            try:
+                stack.enter_context(claimed(candidate))
+            except OutputError as error:
+                if isinstance(error.__cause__, HeldError):
+                    continue
+                raise
+            if not os.path.lexists(candidate):  # the process that had it before has not written it
+                yield candidate
+                return
 
 
 def write_or_rescue(target: Path, write: Callable[[Path], Made], *, otherwise: str = "") -> Made:

@@ -18,17 +18,18 @@ from vitsmith.data.sets.split_names import split_of
 from vitsmith.errors import DatasetError, InputError, shown
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
+from vitsmith.probing.classifiers.steps import Watch, watch_nothing
+from vitsmith.probing.shots import SHOTS
 from vitsmith.runs.place import place_of
 from vitsmith.verbs.inputs import Model, check_data, described_data, run_name, warn
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:
-    from vitsmith.probing.one_model import NamedModel, ProbeSettings, Watch
+    from vitsmith.probing.one_model import NamedModel, ProbeSettings
     from vitsmith.probing.result import Probed
     from vitsmith.zeroshot.labels import GivenLabels, Words
 
-SHOTS = (1, 2, 4, 8, 16)
 SCORED = ("val", "test")
 """The parts of a data set that a probe is scored on."""
 
@@ -108,7 +109,7 @@ def run_probe(
     out: Path | None = None,
     force: bool = False,
     tell: Tell,
-    watch: Watch | None = None,
+    watch: Watch = watch_nothing,
 ) -> Probed:
     """A probe and its report in a place that is reserved first: for `probe` and the command line."""
     from vitsmith.probing.run import probe_to
@@ -121,9 +122,8 @@ def run_probe(
     with place_of("probe", name, out, force=force) as target:
         check_data(data)
         splits = open_splits(data, split, seed=settings.seed, tell=tell)
-        shown: dict[str, Any] = {} if watch is None else {"watch": watch}
-        result = probe_to(target, candidates, splits, data.path, settings, tell=tell, **shown)
-        with optional("the report"):
+        result = probe_to(target, candidates, splits, data.path, settings, tell=tell, watch=watch)
+        with optional("the report"), watch("writing the report", 0, ""):
             from vitsmith.report.probe import write_report
 
             write_report(result, target)

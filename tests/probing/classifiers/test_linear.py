@@ -11,12 +11,13 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.probing.classifiers.clouds import clouds, labelled
 from vitsmith.errors import InputError
-from vitsmith.probing.classifiers import strengths
+from vitsmith.probing.classifiers import softmax, strengths
 from vitsmith.probing.classifiers.folds import make_folds
 from vitsmith.probing.classifiers.labelled import LabelledFeatures
 from vitsmith.probing.classifiers.linear import principal_axes
 from vitsmith.probing.classifiers.logistic import fit_logistic
 from vitsmith.probing.classifiers.ridge import fit_ridge
+from vitsmith.probing.classifiers.softmax import Regressions
 
 
 def standardised(train: LabelledFeatures) -> np.ndarray:
@@ -192,9 +193,10 @@ def test_a_best_strength_at_an_end_is_looked_for_beyond_it_and_told(monkeypatch:
 
 
 def test_a_deadline_and_fits_that_do_not_converge_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, fits = clouds(200, spread=2.0), []
-    found = fit_logistic(train, deadline=0.0, on_fit=lambda: fits.append(1)).choice
-    assert len(found.tried) == 1 and len(fits) == 2
+    train, notes = clouds(200, spread=2.0), list[str]()
+    found = fit_logistic(train, deadline=0.0, on_step=lambda _=1, note="": notes.append(note)).choice
+    assert len(found.tried) == 1 and len(notes) < 20
+    assert list(dict.fromkeys(notes)) == ["regularisation 1, folds 1 to 5 of 5", "regularisation 1, all images"]
     assert "time ended the search after 1 regularisations" in found.remarks
     monkeypatch.setattr(
         "vitsmith.probing.classifiers.softmax.minimise.__kwdefaults__", {"most": 2, "deadline": float("inf")}
@@ -203,6 +205,39 @@ def test_a_deadline_and_fits_that_do_not_converge_are_told(monkeypatch: pytest.M
     assert not any(one.converged for one in found.tried)
     assert any("stopped before their optimum" in remark for remark in found.remarks)
     assert any("last fit stopped before its optimum, after 2 iterations" in remark for remark in found.remarks)
+
+
+def test_no_more_logits_than_a_block_are_in_memory_and_the_fit_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, sizes, right = clouds(150), list[int](), Regressions._objective
+
+    def counted(self: Regressions, logits: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(logits.numel())
+        return right(self, logits, rows)
+
+    monkeypatch.setattr(Regressions, "_objective", counted)
+    found = {}
+    for columns, at_once in ((1000, 10_000), (1000, 7 * 20), (1, 7 * 20)):  # of 4 classes and 5 folds, at once or not
+        sizes.clear()
+        monkeypatch.setattr(strengths, "_COLUMNS", columns)
+        monkeypatch.setattr(softmax, "_AT_ONCE", at_once)
+        found[columns, at_once] = fit_logistic(train)
+        assert max(sizes) == min(at_once, 150 * 20)
+    whole, *others = found.values()
+    for one in others:
+        assert [tried.value for tried in one.choice.tried] == [tried.value for tried in whole.choice.tried]
+        np.testing.assert_allclose(one.head.weight, whole.head.weight, atol=2e-3)
+
+
+def test_where_the_curve_is_flat_the_strongest_regularisation_is_taken() -> None:
+    train = clouds(400, width=3, classes=2)
+    grid = [1e-2, 4e-2, 6e-2, 1.0]
+    theirs = RidgeClassifierCV([strength * 400 for strength in grid], store_cv_results=True)
+    errors = theirs.fit(standardised(train), train.labels).cv_results_.reshape(-1, len(grid)).mean(axis=0)
+    assert errors.argmin() == 1 and errors[2] < errors[1] * (1 + 1e-4) < errors[0]
+    found = fit_ridge(train, strengths=grid).choice
+    assert (found.value, found.remarks) == (6e-2, ())
+    flat = fit_ridge(labelled(np.full((7, 3), 0.1), [0, 1, 1, 1, 1, 2, 2], 3), strengths=grid).choice
+    assert (flat.value, flat.remarks) == (1.0, ())  # nothing to gain beyond it
 
 
 @pytest.mark.parametrize("fit", [fit_ridge, fit_logistic])

@@ -85,7 +85,11 @@ def test_equal_similarities_are_taken_in_order() -> None:
 def test_few_images() -> None:
     found = fit_neighbours(labelled([[1, 0], [0.9, 0.1], [0, 1]], [0, 0, 1], 2))
     assert [(one.value, one.accuracy) for one in found.choice.tried] == [(1, 1.0), (2, 1.0)]
-    assert found.count == 2 and found.choice.remarks == ("the best k, 2, is the largest that was tried",)
+    assert found.count == 2 and found.choice.remarks == ()
+    angles = np.radians([0, 1, 2.1, 3, 4, 90, 91, 92, 93])  # the third has a wrong label, which misleads its nearest
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    best = fit_neighbours(labelled(rows, [0, 0, 1, 0, 0, 1, 1, 1, 1], 2), counts=[1, 3])
+    assert best.choice.remarks == ("the best k, 3, is the largest that was tried: a larger one may be better",)
     single = fit_neighbours(labelled(np.eye(3), [0, 1, 2], 3))
     assert single.count == 1 and "single training image" in single.choice.remarks[0] and not single.choice.tried
     assert single.classify(torch.eye(3)).tolist() == [0, 1, 2]

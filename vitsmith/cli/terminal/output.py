@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from vitsmith.cli.terminal.streams import is_utf8
-from vitsmith.escapes import visible
+from vitsmith.escapes import visible, with_short_names
 from vitsmith.json_text import to_json, with_nulls
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ def know_options(typed: Mapping[str, str]) -> None:
 def as_typed(message: str) -> str:
     """A message, with the arguments of Python that it names (`max_drop`) as they are typed here (--max-drop).
 
-    Only arguments of the verb that runs: anything else in backquotes may be a name of the user's.
+    Only arguments of the verb that runs: anything else in backquotes may be a name of the user's. Names of thousands of
+    characters are shortened.
     """
-    return _ARGUMENT.sub(lambda named: _typed.get(named[1], named[0]), message)
+    return with_short_names(_ARGUMENT.sub(lambda named: _typed.get(named[1], named[0]), message))
 
 
 def print_line(text: str = "") -> None:

@@ -24,7 +24,8 @@ OPTION = "`skip_unreadable`"
 """The name of the share in messages, except in training."""
 
 _SHOWN = 3
-_ANONYMOUS = ("image bytes", "image array", "image file", "image", "Pillow image")
+ANONYMOUS = ("image bytes", "image array", "image tensor", "image file", "image", "Pillow image")
+"""What `name_source` calls an image that has no name."""
 
 
 def most_unreadable(count: int, share: float) -> int:
@@ -74,7 +75,7 @@ class Unreadable:
     def _named(self, index: int, complaint: str) -> str:
         """The complaint with the name of the image in place of 'image bytes' and the like."""
         what, separator, reason = complaint.partition(": ")
-        return f"{self._names[index]}: {reason}" if separator and what in _ANONYMOUS else complaint
+        return f"{self._names[index]}: {reason}" if separator and what in ANONYMOUS else complaint
 
     def _too_many(self) -> str:
         first = next(iter(self.complaints.values()))

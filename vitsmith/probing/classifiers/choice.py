@@ -9,6 +9,12 @@ from torch import Tensor
 
 UNCHOSEN = "every class has a single training image or group, so {what} is {value} and was not chosen"
 """The remark where no image can be left out."""
+_BEYOND = {"weakest": "weaker", "strongest": "stronger", "largest": "larger"}
+
+
+def told_end(setting: str, value: float, end: str) -> str:
+    """The remark where the best value is the last one that was tried: the 'weakest', 'strongest' or 'largest'."""
+    return f"the best {setting}, {value:.3g}, is the {end} that was tried: a {_BEYOND[end]} one may be better"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried
+from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried, told_end
 from vitsmith.probing.classifiers.folds import has_company
 from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
+from vitsmith.probing.classifiers.steps import OnStep, unwatched
 
 NEIGHBOURS = (1, 5, 10, 20, 50)
 """Numbers of neighbours that are tried."""
@@ -49,14 +50,16 @@ class NeighboursProbe:
         return torch.cat(answers)
 
 
-def fit_neighbours(train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOURS) -> NeighboursProbe:
+def fit_neighbours(
+    train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOURS, on_step: OnStep = unwatched
+) -> NeighboursProbe:
     """k-NN with the k of `counts` that answers most training images correctly from the others: leave-one-out.
 
     Of more than 50,000 training images 10,000 are left out, always the same ones; the choice says so. The neighbours
     are all the others. Neighbours in the image's own group do not vote for it. Images of a class that has no other
     image outside the group are not counted. Among equally good ones the largest k is taken; one k alone is taken as it
     is. A k larger than the number of other images means all of them. Among equally similar images those that come first
-    in `train` are taken.
+    in `train` are taken. `on_step` is called with the number of images that were left out.
 
     Raises InputError for fewer than 3 images, for one class, and for a k below 1.
     """
@@ -73,18 +76,19 @@ def fit_neighbours(train: LabelledFeatures, *, counts: Sequence[int] = NEIGHBOUR
     else:
         usable = sorted({min(count, len(train) - 1) for count in counts})
         left = _left_out(train)
-        tried = _leave_one_out(train, features, left, usable)
+        tried = _leave_one_out(train, features, left, usable, on_step)
         best = max(tried, key=lambda one: (one.accuracy or 0.0, one.value))
-        chosen, remarks = int(best.value), _remarks(int(best.value), usable)
+        chosen, remarks = int(best.value), _remarks(tried, len(train) - 1)
         if len(left) == SAMPLE < len(train):
             remarks += (f"k was chosen on {SAMPLE:,} of the {len(train):,} training images, drawn at random",)
     choice = Choice("k", chosen, tried, remarks)
     return NeighboursProbe(features, train.labels, train.classes, min(chosen, len(train)), choice)
 
 
-def _remarks(chosen: int, usable: list[int]) -> tuple[str, ...]:
-    if chosen == usable[-1] and len(usable) > 1:
-        return (f"the best k, {chosen}, is the largest that was tried",)
+def _remarks(tried: tuple[Tried, ...], others: int) -> tuple[str, ...]:
+    """Whether a larger k than those `tried`, ascending, may be better; there are `others` neighbours of an image."""
+    if len(tried) > 1 and max(one.accuracy or 0.0 for one in tried[:-1]) < (tried[-1].accuracy or 0.0):
+        return (told_end("k", tried[-1].value, "largest"),) if tried[-1].value < others else ()
     return ()
 
 
@@ -97,7 +101,9 @@ def _left_out(train: LabelledFeatures) -> Tensor:
     return able[drawn.sort().values.to(able.device)]
 
 
-def _leave_one_out(train: LabelledFeatures, features: Tensor, left: Tensor, counts: list[int]) -> tuple[Tried, ...]:
+def _leave_one_out(
+    train: LabelledFeatures, features: Tensor, left: Tensor, counts: list[int], on_step: OnStep
+) -> tuple[Tried, ...]:
     """The accuracy of each of `counts`, ascending, on the images `left` (n,), by all features (N, D) of length 1."""
     right = [0] * len(counts)
     for rows in torch.split(left, max(1, _AT_ONCE // len(features))):
@@ -109,6 +115,7 @@ def _leave_one_out(train: LabelledFeatures, features: Tensor, left: Tensor, coun
         answers = _votes(*_nearest(similarity, counts[-1]), train.labels, train.classes, counts)
         for at, answer in enumerate(answers):
             right[at] += int((answer == train.labels[rows]).sum())
+        on_step(len(rows))
     return tuple(Tried(count, hits / len(left), images=len(left)) for count, hits in zip(counts, right, strict=True))
 
 

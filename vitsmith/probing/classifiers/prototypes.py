@@ -19,10 +19,11 @@ from torch import Tensor
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_for_fitting, require_width, unit
+from vitsmith.probing.classifiers.steps import OnStep, unwatched
+from vitsmith.probing.shots import SHOTS
 
-SHOTS = (1, 2, 4, 8, 16)
 DRAWS = 50
-_AT_ONCE = 2**24  # similarities in memory: 64 MiB
+_AT_ONCE = 2**24  # similarities, or numbers of class means, in memory: 64 MiB
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ def score_few_shot(
     shots: Sequence[int] = SHOTS,
     draws: int = DRAWS,
     seed: int = 0,
+    on_step: OnStep = unwatched,
 ) -> tuple[FewShot, ...]:
     """Scores class means of each number of `shots`, in order, over `draws` random choices of training images.
 
     A draw takes its images without replacement; with more shots it takes further ones. Numbers of shots beyond the
     images of the largest class are left out, as they would only repeat it. Images in one group may be drawn together.
-    Neither the inputs nor torch's random state are changed; always the same for the same `seed`.
+    Neither the inputs nor torch's random state are changed; always the same for the same `seed`. `on_step` is called
+    with the number of draws that were scored, of all numbers of shots.
 
     Raises InputError for fewer than 3 training images, one class, another width, and shots or draws below 1.
     """
@@ -81,16 +84,19 @@ def score_few_shot(
     usable = [shot for shot in sorted(set(shots)) if shot <= int(counts.max())] or [int(counts.max())]
     right = {shot: np.empty((draws, len(held_out)), bool) for shot in usable}
     features, queries = unit(train.features), unit(held_out.features)
-    at_once = max(1, _AT_ONCE // (train.classes * len(held_out)))
+    at_once = max(1, _AT_ONCE // (train.classes * max(len(held_out), train.width)))
     generator = np.random.default_rng(seed)
-    labels = train.labels.cpu().numpy()
+    labels, absent = train.labels.cpu().numpy(), counts.to(queries.device) == 0
     for rows in blocks(draws, at_once):
         orders = [generator.permutation(len(labels)) for _ in range(*rows.indices(draws))]
         for shot in usable:
             means = torch.stack([_class_means(features, labels, order, shot, train.classes) for order in orders])
-            similarity = (queries @ means.flatten(0, 1).T).view(len(queries), len(orders), -1)
-            similarity.masked_fill_(counts.to(queries.device) == 0, -torch.inf)
-            right[shot][rows] = (similarity.argmax(dim=2) == held_out.labels[:, None]).T.cpu().numpy()
+            for part in blocks(len(queries), max(1, _AT_ONCE // (train.classes * len(orders)))):
+                similarity = (queries[part] @ means.flatten(0, 1).T).view(-1, len(orders), train.classes)
+                similarity.masked_fill_(absent, -torch.inf)
+                answers = similarity.argmax(dim=2)
+                right[shot][rows, part] = (answers == held_out.labels[part, None]).T.cpu().numpy()
+            on_step(len(orders), f"{shot} images a class")
     return tuple(_score(shot, right[shot], counts.tolist()) for shot in usable)
 
 

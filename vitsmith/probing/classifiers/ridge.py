@@ -16,25 +16,32 @@ import torch
 from torch import Tensor
 
 from vitsmith.errors import InputError
-from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried
+from vitsmith.probing.classifiers.choice import UNCHOSEN, Choice, Tried, told_end
 from vitsmith.probing.classifiers.folds import has_company
 from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks, require_for_fitting
 from vitsmith.probing.classifiers.linear import LinearProbe, PrincipalAxes, principal_axes
+from vitsmith.probing.classifiers.steps import OnStep, unwatched
 
 STRENGTHS = tuple(10 ** (power / 2) for power in range(-12, 7))
 """Regularisations that are tried, from 1e-6 to 1e3: alpha / N of scikit-learn, of features with deviation 1."""
 _UNCHOSEN = 1e-1  # where no image can be left out
+_SAME = 1e-4  # a squared error that is lower by a smaller share of itself is no gain
 _AT_ONCE = 2**22  # predictions in memory: 32 MiB
 
 
 def fit_ridge(
-    train: LabelledFeatures, *, axes: PrincipalAxes | None = None, strengths: Sequence[float] = STRENGTHS
+    train: LabelledFeatures,
+    *,
+    axes: PrincipalAxes | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    on_step: OnStep = unwatched,
 ) -> LinearProbe:
     """Least squares with the strength of `strengths` that has the least squared error on images left out one by one.
 
     The bias is not penalised. A group is left out as a whole. Features are standardised by all training images, those
-    left out included. Among equals the stronger one is taken. `axes` are those of `train`, if
-    they are known.
+    left out included. Squared errors that differ by less than 1e-4 of the least are equal, and of equal ones the
+    strongest regularisation is taken: where the curve is flat, its bottom is rounding. `axes` are those of `train`, if
+    they are known. `on_step` is called with the number of images that were left out.
 
     Raises InputError for fewer than 3 images, for one class, and for a strength that is not above 0.
     """
@@ -46,9 +53,9 @@ def fit_ridge(
     moments, mean = _moments(train, axes, labels, len(present))
     tried: tuple[Tried, ...] = ()
     if has_company(train).any():
-        tried = _leave_out(train, axes, labels, moments, mean, sorted(strengths))
-        chosen = min(tried, key=lambda one: (one.loss, -one.value)).value
-        remarks = _remarks(chosen, sorted(strengths))
+        solution = moments, mean
+        tried = _leave_out(train, axes, labels, solution, sorted(strengths), on_step)
+        chosen, remarks = _choose(tried)
     else:
         chosen, remarks = _UNCHOSEN, (UNCHOSEN.format(what="strength", value=_UNCHOSEN),)
     weight = moments / (axes.variances + chosen)[:, None]
@@ -56,11 +63,16 @@ def fit_ridge(
     return LinearProbe("ridge", head, Choice("strength", chosen, tried, remarks))
 
 
-def _remarks(chosen: float, strengths: list[float]) -> tuple[str, ...]:
-    ends = {strengths[0]: "weakest", strengths[-1]: "strongest"}
-    if chosen in ends and len(strengths) > 1:
-        return (f"the best regularisation, {chosen:.3g}, is the {ends[chosen]} that was tried",)
-    return ()
+def _choose(tried: Sequence[Tried]) -> tuple[float, tuple[str, ...]]:
+    """The strongest of the strengths with the least squared error, of those `tried`, the weakest first; and whether a
+    strength beyond them may be better."""
+    losses = [one.loss or 0.0 for one in tried]
+    equal = [loss <= min(losses) * (1 + _SAME) for loss in losses]
+    best = max(at for at, is_least in enumerate(equal) if is_least)
+    chosen, ends = tried[best].value, {}
+    if len(tried) > 1:
+        ends = {0: "weakest"} if equal[-2] else {0: "weakest", len(tried) - 1: "strongest"}
+    return chosen, (told_end("regularisation", chosen, ends[best]),) if best in ends else ()
 
 
 def _moments(train: LabelledFeatures, axes: PrincipalAxes, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -76,9 +88,18 @@ def _moments(train: LabelledFeatures, axes: PrincipalAxes, labels: Tensor, class
 
 
 def _leave_out(
-    train: LabelledFeatures, axes: PrincipalAxes, labels: Tensor, moments: Tensor, mean: Tensor, strengths: list[float]
+    train: LabelledFeatures,
+    axes: PrincipalAxes,
+    labels: Tensor,
+    solution: tuple[Tensor, Tensor],
+    strengths: list[float],
+    on_step: OnStep,
 ) -> tuple[Tried, ...]:
-    """The squared error, mean over images and classes, and the accuracy of images left out, for each strength."""
+    """The squared error, mean over images and classes, and the accuracy of images left out, for each strength.
+
+    `solution` are the moments (R, K) and the mean target (K,).
+    """
+    moments, mean = solution
     count, classes = len(labels), len(mean)
     shrunk = 1 / (axes.variances + mean.new_tensor(strengths)[:, None])  # (S, R)
     weights = (moments[:, None] * shrunk.T[:, :, None]).flatten(1)  # (R, S K)
@@ -94,6 +115,7 @@ def _leave_out(
         answers = (wanted[:, None] - left).argmax(dim=-1)  # (G, S, m)
         right += ((answers == wanted.argmax(dim=-1)[:, None]) & company[members][:, None]).sum(dim=(0, 2))
         counted += members.numel()
+        on_step(members.numel())
     images = int(company.sum())
     shares, losses = (right / images).tolist(), (errors / (counted * classes)).tolist()
     return tuple(Tried(*facts, images=counted) for facts in zip(strengths, shares, losses, strict=True))

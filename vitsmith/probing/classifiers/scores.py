@@ -7,13 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vitsmith.errors import InputError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.probing.classifiers.choice import FittedProbe
-from vitsmith.probing.classifiers.labelled import LabelledFeatures
+from vitsmith.probing.classifiers.labelled import LabelledFeatures, blocks
+from vitsmith.probing.classifiers.steps import OnStep, unwatched
+
+_AT_ONCE = 1024  # images that are answered before it is told: k-NN compares each with all training images
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +80,18 @@ class MethodScore:
         }
 
 
-def score_probe(probe: FittedProbe, held_out: LabelledFeatures) -> MethodScore:
-    """Scores a fitted probe. Raises InputError for features of another width."""
+def score_probe(probe: FittedProbe, held_out: LabelledFeatures, on_step: OnStep = unwatched) -> MethodScore:
+    """Scores a fitted probe. `on_step` is called with the number of images that it answered.
+
+    Raises InputError for features of another width.
+    """
+    answers = []
+    for rows in blocks(len(held_out), _AT_ONCE):
+        answers.append(probe.classify(held_out.features[rows]))
+        on_step(len(answers[-1]))
     return score_answers(
         probe.method,
-        probe.classify(held_out.features),
+        torch.cat(answers),
         held_out,
         setting=str(probe.choice),
         remarks=probe.choice.remarks,

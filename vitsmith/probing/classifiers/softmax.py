@@ -3,18 +3,22 @@
 N images, R features, K classes, F fits. The features should not correlate, and have the mean 0.
 
 L-BFGS (D. C. Liu, J. Nocedal, Mathematical Programming 45 (1989), 503-528) with three changes. All fits share each
-product of matrices. Logits are linear in the weights, so a line search needs no product. The inverse Hessian is first
-taken to be diagonal: 1 / (mean of p (1 - p), of a probability p, times the variance of the feature, plus the penalty).
+product of matrices. No array of (N, F, K) is made: logits and errors are there for a block of images at a time, which
+the cache of a processor holds. The inverse Hessian is first taken to be diagonal: 1 / (mean of p (1 - p), of a
+probability p, times the variance of the feature, plus the penalty).
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from vitsmith.probing.classifiers.labelled import blocks
 
 MOST_ITERATIONS = 500
 _LEAST_ITERATIONS = 3  # before that the estimate of what is still to be gained is not trusted
@@ -25,6 +29,7 @@ _ENOUGH = 1e-4  # of the decrease that the slope promises: Armijo's rule, with t
 _STALLED = 1e-4  # with less to gain, relative to the objective, a fit that rounding stops has converged
 _HIDDEN = 1e-7  # cosine of a step and the change of its gradient, below which it is the rounding of float32
 _LEAST_CURVATURE = 1e-6  # mean of p (1 - p): where all images are certain, it says nothing about the scale of a step
+_AT_ONCE = 2**20  # logits of a block: 4 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +37,7 @@ class Regressions:
     """What each fit minimises: sum of share * cross-entropy + strength / 2 * |weights|^2, the bias left free."""
 
     features: Tensor
-    """(N, R + 1) float32; the last column is 1."""
+    """(N, R) float32."""
     labels: Tensor
     """(N,) int64."""
     classes: int
@@ -40,38 +45,59 @@ class Regressions:
     """(R,) variance of each feature."""
     shares: Tensor
     """(N, F) weight of each image in each fit; 0 for images that it does not see. They sum to 1."""
+    parts: tuple[slice, ...] = (slice(None),)
+    """The images that any fit sees: others are not computed."""
 
-    def objective(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """(F,) weighted cross-entropy, float64, and (N, F, K) probabilities minus targets, of logits (N, F, K).
+    def evaluate(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(F,) weighted cross-entropy, float64, and its gradient (R + 1, F, K), of weights (R + 1, F, K)."""
+        gradient, loss = torch.zeros_like(weight), self._zero_loss(weight)
+        for rows, part, errors in self._blocks(weight):
+            loss += part
+            errors *= self.shares[rows, :, None]
+            gradient[:-1].flatten(1).addmm_(self.features[rows].T, errors.flatten(1))
+            gradient[-1] += errors.sum(dim=0)
+        return loss, gradient
+
+    def curvature(self, weight: Tensor) -> Tensor:
+        """(R + 1, F, K) about the diagonal of the Hessian: variance of the feature times weighted mean of p (1 - p)."""
+        uncertain = torch.zeros_like(weight[-1])
+        for rows, _, errors in self._blocks(weight):
+            certain = errors.abs_()  # p, or 1 - p for the image's own class
+            uncertain += torch.einsum("nf,nfk->fk", self.shares[rows], certain - certain.square())
+        variances = torch.cat([self.variances, self.variances.new_ones(1)]).to(weight)
+        return variances[:, None, None] * uncertain.clamp(min=_LEAST_CURVATURE)
+
+    def _blocks(self, weight: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """For n images at a time: which they are, their part (F,) of the losses, and (n, F, K) errors."""
+        for part in self.parts:
+            first, end, _ = part.indices(len(self.labels))
+            for rows in blocks(end - first, max(1, _AT_ONCE // weight[-1].numel())):
+                rows = slice(first + rows.start, min(first + rows.stop, end))
+                logits = torch.addmm(weight[-1].flatten(), self.features[rows], weight[:-1].flatten(1))
+                yield rows, *self._objective(logits.view(-1, *weight.shape[1:]), rows)
+
+    def _objective(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """(F,) weighted cross-entropy, float64, and (n, F, K) probabilities minus targets, of logits (n, F, K).
 
         Where the class of an image is all but certain, both are made from the probability of the other classes: 1
         minus a probability near 1 is rounding, and with little penalty those images decide.
         """
         logs = logits.log_softmax(dim=2)
-        index = self.labels[:, None, None].expand(-1, logits.shape[1], 1)
-        own = logs.gather(2, index)  # (N, F, 1)
+        index = self.labels[rows, None, None].expand(-1, logits.shape[1], 1)
+        own = logs.gather(2, index)  # (n, F, 1)
         errors = logs.exp_().scatter_(2, index, 0.0)
         others = errors.sum(dim=2, keepdim=True)
         losses = torch.where(others < 0.5, -torch.log1p(-others), -own)[:, :, 0]
         errors.scatter_(2, index, -others)
-        precise = torch.float32 if losses.device.type == "mps" else torch.float64
-        return (losses.to(precise) * self.shares).sum(dim=0), errors
+        return (losses.to(_precise(losses)) * self.shares[rows]).sum(dim=0), errors
 
-    def logits(self, weight: Tensor) -> Tensor:
-        """(N, F, K) of weights (R + 1, F, K)."""
-        return (self.features @ weight.flatten(1)).view(-1, *weight.shape[1:])
+    def _zero_loss(self, weight: Tensor) -> Tensor:
+        return torch.zeros(weight.shape[1], dtype=_precise(weight), device=weight.device)
 
-    def gradient(self, errors: Tensor) -> Tensor:
-        """(R + 1, F, K) gradient of the weighted cross-entropy; `errors` are overwritten."""
-        errors *= self.shares[:, :, None]
-        return (self.features.T @ errors.flatten(1)).view(-1, *errors.shape[1:])
 
-    def curvature(self, errors: Tensor) -> Tensor:
-        """(R + 1, F, K) about the diagonal of the Hessian: variance of the feature times weighted mean of p (1 - p)."""
-        certain = errors.abs()  # p, or 1 - p for the image's own class
-        uncertain = torch.einsum("nf,nfk->fk", self.shares, certain - certain.square())
-        variances = torch.cat([self.variances, self.variances.new_ones(1)]).to(errors)
-        return variances[:, None, None] * uncertain.clamp(min=_LEAST_CURVATURE)
+def _precise(values: Tensor) -> torch.dtype:
+    """The type of sums over images."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +121,7 @@ def minimise(
     tolerance: float,
     most: int = MOST_ITERATIONS,
     deadline: float = float("inf"),
+    on_iteration: Callable[[], None] = lambda: None,
 ) -> Optimum:
     """Fits with `strengths` (F,), from the weights `start` (R + 1, F, K).
 
@@ -103,11 +130,10 @@ def minimise(
     """
     penalty = strengths.to(start)[None, :, None].repeat(len(start), 1, 1)  # (R + 1, F, 1)
     penalty[-1] = 0
-    weight, logits = start.clone(), regressions.logits(start)
-    value, errors = regressions.objective(logits)
-    value = value + _dot(penalty * weight, weight) / 2
-    memory = _Memory(1 / (regressions.curvature(errors) + penalty))
-    gradient = regressions.gradient(errors) + penalty * weight
+    line = _Line(regressions, penalty)
+    weight = start.clone()
+    value, gradient = line.evaluate(weight)
+    memory = _Memory(1 / (regressions.curvature(weight) + penalty))
     late = 0
     for iteration in range(most + 1):
         direction = -memory.apply(gradient)
@@ -117,54 +143,47 @@ def minimise(
         late += time.perf_counter() > deadline
         if converged or iteration == most or late > _AFTER_DEADLINE:
             break
-        line = _Line(regressions, logits, regressions.logits(direction), penalty, weight, direction)
-        step, after, errors = line.search(value, slope)
+        step, after, found = line.search(weight, direction, value, slope)
         move = step[None, :, None] * direction
-        weight, logits, before = weight + move, line.logits(step), gradient
-        gradient = regressions.gradient(errors) + penalty * weight
+        weight, gradient, before = weight + move, found, gradient
         memory.add(move, gradient - before)
         if not (after < value).any():  # rounding: no step goes down any more
             converged = not bool((-slope / 2 > _STALLED * value).any())
             break
         value = after
+        on_iteration()
     return Optimum(weight, value, converged, iteration)
 
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """The objectives along `direction`."""
+    """The objectives with their penalty (R + 1, F, 1), and the search along a line."""
 
     regressions: Regressions
-    start: Tensor
-    """(N, F, K) logits."""
-    moves: Tensor
-    """(N, F, K) what a step of 1 adds to them."""
     penalty: Tensor
-    weight: Tensor
-    direction: Tensor
 
-    def logits(self, step: Tensor) -> Tensor:
-        """(N, F, K) after steps (F,)."""
-        return torch.addcmul(self.start, self.moves, step[:, None].to(self.moves))
+    def evaluate(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(F,) objectives and their gradient (R + 1, F, K)."""
+        loss, gradient = self.regressions.evaluate(weight)
+        pulled = self.penalty * weight
+        pull = (pulled * weight).sum(dim=(0, 2), dtype=loss.dtype) / 2
+        return loss + pull, gradient.add_(pulled)
 
-    def search(self, value: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps (F,) that lower each objective enough, at most 1; the objectives (F,), and errors (N, F, K) there.
+    def search(self, weight: Tensor, direction: Tensor, value: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps (F,) that lower each objective enough, at most 1; the objectives (F,), and the gradient there.
 
         A fit for which rounding hides every decrease gets the step 0.
         """
-        parts = [_dot(self.penalty * a, b) for a, b in ((self.weight, self.weight), (self.weight, self.direction))]
-        squared = _dot(self.penalty * self.direction, self.direction)
-        step = torch.ones_like(value)
+        step = torch.ones_like(slope)
         for trial in range(_HALVINGS + 1):
-            loss, errors = self.regressions.objective(self.logits(step))
-            after = loss + parts[0] / 2 + step * parts[1] + step.square() * squared / 2
+            after, gradient = self.evaluate(weight + step[None, :, None] * direction)
             fits = after <= value + _ENOUGH * step * slope
             if fits.all() or trial == _HALVINGS:
                 break
             lowest = -slope * step.square() / (2 * (after - value - step * slope)).clamp(min=1e-300)
-            shorter = torch.minimum(torch.maximum(lowest, step / 10), step / 2)
+            shorter = torch.minimum(torch.maximum(lowest.to(step), step / 10), step / 2)
             step = torch.where(fits, step, torch.zeros_like(step) if trial == _HALVINGS - 1 else shorter)
-        return step.to(self.moves), after, errors
+        return step, after, gradient
 
 
 class _Memory:
