@@ -22,7 +22,7 @@ TokenKind = Literal["column", "function", "text", "number"]
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
-    |(?P<column>`(?:[^`]|``)+`)
+    |(?P<column>`[^`]+`)
     |(?P<date>\d{4}-\d\d-\d\d[\d.:+TZ-]*)
     |(?P<number>(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     |(?P<word>[^\W\d]\w*)
@@ -163,8 +163,7 @@ class Expression:
             token = Token("text", text[1:-1].replace(text[0] * 2, text[0]), at)
         else:
             called = kind == "word" and re.match(r"\s*\(", self.text[at + len(text) :])
-            name = text[1:-1].replace("``", "`") if kind == "column" else text
-            token = Token("function" if called else "column", name, at)
+            token = Token("function" if called else "column", text.strip("`"), at)
         name = f"_{len(self.tokens)}"
         self.tokens[name] = token
         return name
@@ -198,7 +197,7 @@ def _reason(error: SyntaxError) -> str:
 def written_name(column: str) -> str:
     """The name of a column as a condition has it: in backquotes where it is no single word, or one of the language."""
     reserved = column.lower() in (*_LANGUAGE, *_VALUES)
-    return column if re.fullmatch(r"[^\W\d]\w*", column) and not reserved else f"`{column.replace('`', '``')}`"
+    return column if re.fullmatch(r"[^\W\d]\w*", column) and not reserved else f"`{column}`"
 
 
 def too_deep(text: str) -> InputError:
