@@ -205,12 +205,13 @@ def index_of_two_labels(encoder: vs.Encoder, folder: Path, model: str = "lit") -
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     names = [str(folder.parent / f"{at}.png") for at in range(32)]
     from vitsmith.retrieval.build import space_of
+    from vitsmith.retrieval.file_state import look_at
     from vitsmith.retrieval.writer import IndexWriter
 
     with IndexWriter(folder, space_of(encoder, "images", model, "float16")) as writer:
         for name, vector in zip(names, vectors, strict=True):
             Image.fromarray(pictures(1)[0]).save(name)
-            writer.add((name, vector))
+            writer.add((name, vector), look_at(name))
         return writer.finish()
 
 
