@@ -49,8 +49,8 @@ def shortened(text: str, most: int) -> str:
     return f"{_fitting(text, most - 1 - end)}…{_fitting(text[::-1], end)[::-1]}"
 
 
-_LONGEST_NAME, _LONGEST_WORD = 160, 1000  # columns; paths are whole up to a length that hardly any has
-_NAMES = re.compile(r"(?<!\w)(['\"])(?P<name>.*?)\1(?!\w)|(?P<word>\S{1001,})", re.DOTALL)
+_LONGEST_NAME, _LONGEST_WORD, _LONGEST_PATH = 160, 300, 1000  # columns; no part of a path has more than 255 bytes
+_NAMES = re.compile(r"(?<!\w)(['\"])(?P<name>.*?)\1(?!\w)|(?P<word>\S{1001,}|[^\s/]{301,})", re.DOTALL)
 
 
 def with_short_names(message: str) -> str:
@@ -60,7 +60,7 @@ def with_short_names(message: str) -> str:
 
 def _short_name(found: re.Match[str]) -> str:
     if found["word"] is not None:
-        return shortened(found[0], _LONGEST_WORD)
+        return shortened(found[0], _LONGEST_PATH if "/" in found[0] else _LONGEST_WORD)
     return f"{found[1]}{shortened(found['name'], _LONGEST_NAME)}{found[1]}"
 
 

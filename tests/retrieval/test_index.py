@@ -382,7 +382,9 @@ def test_images_without_a_name_are_known_by_their_content(tmp_path: Path) -> Non
     told: list[str | None] = []
     options = IndexOptions(on_input=told.append)
     index = write_index(encoder, [first, b"no image", second], tmp_path / "index", options=options)
-    assert len(index) == 2 and told[1] is None and str(told[0]).startswith(f"{name_of(b'no image', 1)}: image bytes: ")
+    assert (
+        len(index) == 2 and told[1] is None and str(told[0]).startswith(f"{name_of(b'no image', 1)}: is not an image")
+    )
     assert list(index.failed()) == [{"id": name_of(b"no image", 1), "error": told[0]}]
 
 

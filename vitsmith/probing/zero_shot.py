@@ -83,6 +83,6 @@ def check_words(words: Words, classes: Sequence[str]) -> None:
     missing = [name for name in classes if normal(name) not in names]
     if missing:
         raise InputError(
-            f"the labels lack {list_classes(missing)} of the data: a file of labels (`labels` in Python, --labels-file "
-            "on the command line) has a line for each, with its name and, behind a tab, words for it"
+            f"the labels lack {list_classes(missing)} of the data: name every class, in `labels` or in a file of "
+            "labels, which has a line for each, with its name and, behind a tab, words for it"
         )
