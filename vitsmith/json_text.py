@@ -108,6 +108,11 @@ def to_json(
     return UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
 
 
+def to_compact_json(value: Any) -> bytes:
+    """JSON without blanks and escapes, in UTF-8: of texts and whole numbers the bytes that Rust's serde writes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
 def with_nulls(value: Any) -> Any:
     """A copy of plain data with None in place of every number that is not finite."""
     if isinstance(value, float):

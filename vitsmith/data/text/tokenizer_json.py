@@ -9,6 +9,7 @@ from typing import Any, Literal
 from vitsmith.data.text.byte_pairs import read_merges
 from vitsmith.data.text.byte_pieces import BYTE, byte_runs, split_characters, text_of_letters
 from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.json_text import to_compact_json
 
 _SPACE = "\u2581"  # SentencePiece's mark for the beginning of a word
 _UNKNOWN = ("<unk>", "[UNK]")
@@ -112,7 +113,7 @@ def clip_tokenizer_json(vocabulary: bytes, merges: bytes) -> bytes:
     model = rules.pop("model")
     described = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens, **rules}
     described |= {"decoder": None, "model": model}
-    return json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_compact_json(described)
 
 
 def _clip_rules(
