@@ -145,3 +145,8 @@ def shown(value: object, most: int = 60) -> str:
 def shown_names(names: Sequence[str], most: int = 3) -> str:
     """The first names for a message, in quotes: "'a.jpg', 'b.jpg', 'c.jpg', ..."."""
     return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def counted(count: int, what: str) -> str:
+    """'1 image', '1,200 images'."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -82,3 +82,35 @@ def test_one_missing_image_among_others_is_reported_with_the_rest(tmp_path: Path
 
     (tmp_path / "photos" / "a.png").write_bytes(b"")
     assert sources_of(["photos/a.png", "b.png"]) == [Path("photos/a.png"), Path("b.png")]
+
+
+@pytest.mark.parametrize("verb", ["predict", "zeroshot", "embed", "export"])
+def test_a_misspelt_folder_among_others_is_no_unreadable_image(capsys, verb: str) -> None:
+    Path("photos/a.png").write_bytes(b"")
+    (model, *arguments) = WITH_IMAGES[verb]
+    given = [word.format("photos") for word in arguments]
+    more = ["--images", "fotos"] if verb == "export" else ["fotos"]
+    told = refused(capsys, verb, model, *given, *more)
+    assert told == "vitsmith: fotos: no such file or folder; did you mean photos?\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("disk", "disk: no such file or folder"),
+        ("disk.png/", "disk.png/: no such file or folder"),
+        ("disk/*.png", "disk/*.png: nothing matches this pattern, as there is no folder disk"),
+        ("disk/**/*.png", "disk/**/*.png: nothing matches this pattern, as there is no folder disk"),
+        ("link", "link is a link to away, which is not there"),
+    ],
+)
+def test_a_disk_that_is_away_is_told_before_an_index_follows_it(capsys, argument: str, told: str) -> None:
+    Path("photos/a.png").write_bytes(b"")
+    Path("link").symlink_to("away")
+    assert refused(capsys, "embed", "m", "photos", argument, "--out", "index", "--sync") == f"vitsmith: {told}\n"
+
+
+def test_a_file_as_place_of_a_synced_index_is_refused_with_a_place_that_is_free(capsys) -> None:
+    for out, place in (("photos.npz", "photos-index"), ("new.npz", "new")):
+        told = refused(capsys, "embed", "m", "photos", "--out", out, "--sync")
+        assert told.endswith(f"{out} is a single file: give a folder, as --out {place}\n")

@@ -169,7 +169,7 @@ def test_the_verbs_say_so(place: Path, capsys: Any) -> None:
     Path("texts.txt").write_text("a cat\nzebra\nthe zebra\n", encoding="utf-8")
     code, out, err = call(capsys, "embed", "lit", "--texts-file", "texts.txt", "--out", "captions", "--json")
     assert code == 2 and json.loads(out)["num_texts"] == 2 and json.loads(out)["failures"] == 1
-    assert "skipped: 'zebra' has no word" in err and "1 of 3 texts have no word that the model knows" in err
+    assert "skipped: 'zebra' has no word" in err and "1 of 3 texts has no word that the model knows" in err
     assert len(open_index("captions")) == 2
 
 

@@ -358,7 +358,7 @@ def test_columns_of_a_table_join_those_of_the_images(
     command = ("embed", "model", "--data", "table.csv", "--out", "index")
     assert call(capsys, *command, "--columns", "camera,rating,code")[0] == 0
     index = open_index("index")
-    order = [index.ids(range(3)).index(f"./{number}.png") for number in range(3)]
+    order = [index.ids(range(3)).index(f"{number}.png") for number in range(3)]
     values = {name: [index.column(name)[at] for at in order] for name in index.column_names}
     assert (values["camera"], values["rating"]) == (["X100", None, "A7"], [4.5, 3.0, None])
     assert values["code"] == ["007", "010", "011"] and index.column_names[:6] == FACTS
@@ -397,7 +397,7 @@ def test_a_table_whose_labels_are_not_used_needs_none(
     code, _, err = call(capsys, "embed", "model", "--data", "t.csv", "--out", "index", "--columns", '"size, mm", split')
     index = open_index("index")
     assert code == 0, err
-    assert index.ids(range(3)) == ["./0.png", "./1.png", "./2.png"] and index.column("size, mm") == [1, 2, None]
+    assert index.ids(range(3)) == ["0.png", "1.png", "2.png"] and index.column("size, mm") == [1, 2, None]
     code, out, _ = call(capsys, "predict", "model", "--data", "t.csv", "--split", "val", "--json")
     assert code == 0 and out.count("1.png") == 1 and "0.png" not in out
     Path("t.csv").write_text("path,n\n0.png,1\n0.png,2\n")

@@ -111,6 +111,50 @@ def test_the_images_of_a_data_set_are_embedded_as_those_of_its_folder(models: Pa
     assert list(open_index("by-data").ids([0, 1])) == list(open_index("by-folder").ids([0, 1]))
 
 
+def test_a_file_that_is_given_again_counts_once(models: Path, folder: Path, capsys: Any) -> None:
+    command = ("embed", models / "lit", "photos", "photos/2.png", folder / "photos" / "3.png", "--out", "index")
+    code, _, err = call(capsys, *command)
+    assert code == 0 and "2 files were given again: each file counts once\n" in err and len(open_index("index")) == 7
+    assert call(capsys, "embed", models / "lit", "photos", "--out", "index")[0] == 0  # the same list
+    encoder, names = Encoder(models / "lit"), [f"photos/{number}.png" for number in range(7)]
+    vs.write_index(encoder, [*names, names[0]], "older")
+    code, out, err = call(capsys, "embed", models / "lit", "photos", "photos/0.png", "--out", "older")
+    assert code == 0 and "8 (8 were there before)" in out and "1 file was given again, and older has a row for" in err
+
+
+def test_ids_of_a_table_are_plain_paths_unless_an_index_has_them_otherwise(
+    models: Path, folder: Path, capsys: Any
+) -> None:
+    lines = [f"photos/{number}.png,cat" for number in range(7)]
+    Path("table.csv").write_text("\n".join(["path,label", *lines[:2], f"./{lines[2]}", *lines[3:]]) + "\n")
+    names = [f"photos/{number}.png" for number in range(7)]
+    command = ("embed", models / "lit", "--data", "table.csv", "--columns", "label", "--out")
+    for _ in range(2):
+        assert call(capsys, *command, "index")[0] == 0 and open_index("index").ids(range(7)) == names
+    assert open_index("index").column("label") == ["cat"] * 7
+    older = [f"./{name}" if at != 2 else f"././{name}" for at, name in enumerate(names)]
+    vs.write_index(Encoder(models / "lit"), older, "older", columns={"label": ["cat"] * 7})
+    code, out, err = call(capsys, *command, "older")
+    assert code == 0 and "7 (7 were there before)" in out and "columns" not in err
+    code, out, _ = call(capsys, *command, "older", "--sync", "--json")
+    assert code == 0 and (json.loads(out)["unchanged"], json.loads(out)["embedded"]) == (7, 0)
+    assert open_index("older").ids(range(7)) == older
+
+
+def test_the_first_file_that_differs_is_named(models: Path, folder: Path, capsys: Any) -> None:
+    (folder / "photos" / "1.png").write_bytes(b"no image")
+    call(capsys, "embed", models / "lit", "photos", "--out", "index")
+    names = [f"photos/{number}.png" for number in range(7)]
+    for given, told in (
+        ([*names[:3], "photos/5.png"], "(the first that differs is 'photos/5.png', where it has 'photos/3.png')"),
+        (names[:4], "('photos/4.png' is missing)"),
+        ([names[1], names[0], *names[2:]], "(a difference is among 1 to 7)"),
+        ([*names[:1], *names[2:], "texts.txt"], "(the first that differs is 'texts.txt', where it has 'photos/1.png')"),
+    ):
+        code, _, err = call(capsys, "embed", models / "lit", *given, "--out", "index")
+        assert code == 2 and told in err
+
+
 def test_standard_input(models: Path, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def give(text: str) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
@@ -134,10 +178,10 @@ def test_unreadable_images_are_skipped_and_make_the_exit_code_2(models: Path, fo
     assert "skipped: photos/2.png: is not an image" in err and "1 of 7 images could not be read" in err
     code, out, err = call(capsys, "embed", models / "lit", "photos", "--out", "index", "--json")
     assert (code, json.loads(out)["done_before"]) == (2, 7) and "skipped: photos" not in err
-    assert "repair them, and run the same command with --retry" in err
+    assert "repair it, and run the same command with --retry" in err
     code, _, err = call(capsys, "embed", models / "lit", "photos", "--out", "vectors.npz")
     assert code == 2 and "1 of 7 images" in err and len(np.load("vectors.npz")["ids"]) == 6
-    assert "repair them, and delete vectors.npz and run it again" in err
+    assert "repair it, and delete vectors.npz and run it again" in err
 
 
 def test_mended_images_are_added_with_retry(models: Path, folder: Path, capsys: Any) -> None:
@@ -154,7 +198,8 @@ def test_mended_images_are_added_with_retry(models: Path, folder: Path, capsys: 
     assert (said["num_images"], said["failures"], said["done_before"]) == (6, 1, 7) and "1 of 7 images" in err
     Image.fromarray(pictures(7)[4]).save(folder / "photos" / "4.png")
     code, out, err = call(capsys, *command, "--retry")
-    assert code == 0 and "images      7" in out and "skipped" not in out + err
+    assert code == 0 and "images      7 (6 were there before)" in out and "skipped" not in out + err
+    assert "trying 1 image again that could not be read" in err
     _, out, _ = call(capsys, "retrieve", "a cat", "--index", "index", "--json")
     names = [result["id"] for result in json.loads(out)["results"]]
     assert names == expected(models / "lit", Encoder(models / "lit").texts(["a cat"]), 7)[0]
@@ -168,7 +213,7 @@ def test_another_image_on_standard_input_is_another(
     command = ("embed", models / "lit", "-", "--out", "index")
     for photo, code, said in (
         ("0.png", 0, "images      1\n"),
-        ("0.png", 0, "1 (1 were there before)"),
+        ("0.png", 0, "1 (1 was there before)"),
         ("1.png", 2, "not the same in the same order"),
     ):
         data = (folder / "photos" / photo).read_bytes()

@@ -11,6 +11,7 @@ import typer
 
 from vitsmith.cli.arguments.index_options import check_sync, columns_beside
 from vitsmith.cli.arguments.inputs import images_of, labelled, open_model, tell_choice
+from vitsmith.cli.arguments.listed_images import listed_images
 from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     DataInsteadOption,
@@ -33,7 +34,7 @@ from vitsmith.cli.terminal.output import progress, say
 if TYPE_CHECKING:
     from vitsmith.data.sets.datasets import DataSpec
     from vitsmith.encode import Encoder
-    from vitsmith.retrieval.description import Space
+    from vitsmith.retrieval.description import Description, Space
     from vitsmith.retrieval.index import Index
     from vitsmith.retrieval.writer import IndexWriter
 
@@ -118,6 +119,8 @@ def embed(
     if folder != out:
         check_names(out, sources)
     beside = columns_beside(columns, data, image_column, sources)
+    if not texts:
+        sources, beside = listed_images(sources, beside, None if force or sync else folder)
     bundle = open_model(model, image_size, read_as, headless=True, vocabulary=vocabulary)
     if not texts:
         bundle.check_preprocessing()
@@ -157,18 +160,18 @@ def _index(
     retry: bool,
     changed: list[str],
     columns: list[dict[str, Any]] | None,
-) -> tuple[Index, int, list[dict[str, str]]]:
-    """The index in `folder`, which also becomes the file `out`; how many inputs it had before, and what failed."""
+) -> tuple[Index, Description, list[dict[str, str]]]:
+    """The index in `folder`, which also becomes the file `out`; its description before, and what failed."""
     from vitsmith.errors import Interrupted
     from vitsmith.retrieval.folder import remove_index
     from vitsmith.retrieval.single_file import write_single_file
     from vitsmith.retrieval.writer import IndexWriter
 
     if folder != out and out.exists() and (finished := _finished(folder, space, sources)):
-        index, before = finished, finished.description.inputs
+        index, before = finished, finished.description
     else:
         with IndexWriter(folder, space) as writer:
-            before = writer.description.inputs
+            before = writer.description
             try:
                 index = _build(encoder, sources, writer, retry, changed, columns)
                 if folder != out:
@@ -272,13 +275,14 @@ def _build(
     columns: list[dict[str, Any]] | None,
 ) -> Index:
     """The whole index; `changed` gets the names of files that were changed since they were embedded."""
+    from vitsmith.errors import counted
     from vitsmith.retrieval.build import build_index
     from vitsmith.retrieval.sync.options import IndexOptions
 
     before = writer.description
     again = before.failures if retry else 0
     if again:
-        say(f"trying {again:,} images again that could not be read")
+        say(f"trying {counted(again, 'image')} again that could not be read")
     with progress(unit=before.space.kind) as bar:
         task = bar.add_task("embedding", total=len(sources), completed=before.inputs - again, note="")
 

@@ -143,9 +143,14 @@ def _how_to_get_one(place: Path) -> str:
     out = place.with_suffix("") if place.is_file() else place
     if is_index(out):
         return f"there is one in {out}"
-    if out.exists():  # embed writes over nothing that is no index
-        out = out.parent / f"{out.resolve().name}-index"
-    return f"make one with  vitsmith embed MODEL IMAGES --out {out}"
+    return f"make one with  vitsmith embed MODEL IMAGES --out {free_place(out)}"
+
+
+def free_place(folder: Path) -> Path:
+    """`folder`, or a name like it where that is no index: embed writes over nothing else."""
+    if is_index(folder) or not folder.exists():
+        return folder
+    return folder.parent / f"{folder.resolve().name}-index"
 
 
 def unfinished_sync(folder: Path, description: Description) -> Description | None:
@@ -187,11 +192,12 @@ def check_same_model(folder: Path, space: Space, identity: str, model: str) -> N
             raise InputError(
                 f"{folder} was made by {other} that had the same name, {model}, or by this one read in another way "
                 f"(identity {space.identity[:12]}, now {identity[:12]}): read it as embed did, with the same --read-as "
-                "and --image-size, or embed again"
+                "and --image-size, or embed again with --force"
             )
         raise InputError(
             f"{folder} was made by {other}: by {space.model} (identity {space.identity[:12]}), and this is "
-            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again"
+            f"{model} ({identity[:12]}); their embeddings cannot be compared: use that model, or embed again with "
+            "--force"
         )
 
 
@@ -246,5 +252,5 @@ def copies_name(number: int) -> str:
     return f"part-{number:06d}.copies.jsonl"
 
 
-REMEDY = "copy the index again, or build it again with  vitsmith embed"
+REMEDY = "copy the index again, or make it anew with  vitsmith embed MODEL IMAGES --out INDEX --force"
 """Advice for a damaged index, the end of messages."""

@@ -6,10 +6,11 @@ import os
 import re
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from vitsmith.errors import InputError, OutputError
+from vitsmith.errors import InputError, OutputError, shown
 from vitsmith.files.atomic import remove_empty
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError, Lock
@@ -25,9 +26,12 @@ from vitsmith.retrieval.description import (
     unfinished_sync,
 )
 from vitsmith.retrieval.index import Index, check_parts, open_index
+from vitsmith.retrieval.part import PartRows
 from vitsmith.retrieval.part_files import hash_names
 
 LOCK = ".lock"
+_LONGEST_NAME = 200
+"""Characters of an id in a message; of texts they may be many."""
 _FILES = re.compile(
     r"part-\d{6,}\.(npy|ids\.jsonl|failed\.jsonl|seen\.jsonl|columns\.json|copies\.jsonl)|approximate\.(faiss|json)"
     rf"|{re.escape(SYNC)}|{re.escape(DESCRIPTION)}|{re.escape(LOCK)}|\..*\.partial"
@@ -52,11 +56,36 @@ def inputs_done(folder: Path, description: Description, names: Sequence[str]) ->
         if hash_names(names[at : at + part.inputs]) != part.names:
             raise InputError(
                 f"{folder} holds {description.inputs:,} inputs, and these are not the same in the same order "
-                f"(a difference is among {at + 1:,} to {at + part.inputs:,}, part {number}): give the same list, or a "
+                f"({_first_difference(Index(folder, description).part(number), names, at)}): give the same list, or a "
                 "longer one that begins with it, or add `sync`, which follows every difference, or choose another `out`"
             )
         at += part.inputs
     return at
+
+
+def _first_difference(part: PartRows, names: Sequence[str], at: int) -> str:
+    """Which of `names` from `at` on is not what the part has there.
+
+    Its ids are in order; where among them stood those that could not be read is not recorded.
+    """
+    ids, unread = part.ids(), Counter(one["id"] for one in part.failed())
+    row = 0
+    for name in names[at : at + part.facts.inputs]:
+        if row < len(ids) and name == ids[row]:
+            row += 1
+        elif unread[name]:
+            unread[name] -= 1
+        else:
+            break
+    else:
+        name = ""
+    here = ids[row] if row < len(ids) else next(unread.elements(), "")
+    given, held = shown(name, _LONGEST_NAME), shown(here, _LONGEST_NAME)
+    if not name and not here:  # only the order of those that could not be read differs
+        return f"a difference is among {at + 1:,} to {at + part.facts.inputs:,}"
+    if not name or not here:
+        return f"{held} is missing" if here else f"{given} was not among them"
+    return f"the first that differs is {given}, where it has {held}"
 
 
 def remove_index(folder: Path) -> None:

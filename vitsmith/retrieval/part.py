@@ -50,8 +50,13 @@ class PartRows:
         """What is known of each row, by column; none in older indexes."""
         if not self._has(columns_name):
             return {}
-        self.check(columns_name(self.number))
+        self.check_columns()
         return read_columns(self.folder, columns_name(self.number), self.description)
+
+    def check_columns(self) -> None:
+        """Raise InputError unless the file of its columns, if it has one, has its recorded hash."""
+        if self._has(columns_name):
+            self.check(columns_name(self.number))
 
     def copies(self) -> dict[str, list[tuple[str, FileState]]]:
         """Further files with the same content as rows of this part: digest -> (id, state) of each."""

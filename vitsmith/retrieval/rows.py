@@ -139,5 +139,9 @@ def check_texts(texts: Sequence[Any]) -> None:
 
 def nothing_read(first: str, count: int, *, texts: bool) -> InputError:
     """The error when none of `count` inputs has a vector; `first` is the mistake of one."""
-    what = "has a word that the model knows" if texts else "could be read"
-    return InputError(f"none of the {count:,} {'texts' if texts else 'images'} {what}, so there is no index ({first})")
+    if count == 1:
+        told = "the text has no word that the model knows" if texts else "the image could not be read"
+    else:
+        what = "texts has a word that the model knows" if texts else "images could be read"
+        told = f"none of the {count:,} {what}"
+    return InputError(f"{told}, so there is no index ({first})")

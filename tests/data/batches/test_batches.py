@@ -169,7 +169,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 
 def test_an_unreadable_image_stops_training_by_default(tmp_path) -> None:
-    with pytest.raises(DatasetError, match=r"cannot use the image .*broken5\.png: is not an image"):
+    with pytest.raises(DatasetError, match=r"cannot use the image .*broken5\.png: it is not an image"):
         first_batches(spoiled(tmp_path, 5), 2, batch=7)
 
 
@@ -213,7 +213,7 @@ def test_too_many_unreadable_images_stop_training(tmp_path) -> None:
 def test_images_without_a_file_are_complained_of_by_their_names() -> None:
     samples = numbered()
     damaged = Samples(samples.classes, [b"no image", *samples.sources[1:]], ["shard/0.jpg"] * COUNT, samples.labels)
-    with pytest.raises(DatasetError, match=r"cannot use the image shard/0\.jpg: is not an image"):
+    with pytest.raises(DatasetError, match=r"cannot use the image shard/0\.jpg: it is not an image"):
         first_batches(damaged, 1, batch=7)
 
 

@@ -23,9 +23,10 @@ def expand(arguments: list[str], *, may_be_empty: bool = False) -> Iterator[Imag
     """The images that arguments mean: files, all images under folders, matches of globs, standard input for '-'.
 
     A folder is searched as a data set is (`data/images/files.py`), and so is one that a pattern matches, unless the
-    pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, and for
-    an address. A missing file is passed on, to be reported with the rest. With `may_be_empty` it is only said that
-    there are no images: an index may follow a folder that has none any more.
+    pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, for an
+    address, and for what is not there and has no suffix of an image, as a folder that is misspelt or whose disk is not
+    mounted. A missing image is passed on, to be reported with the rest. With `may_be_empty` it is only said that there
+    are no images in a folder that is there: an index may follow one that has none any more.
     """
     tell_none = say if may_be_empty else _refuse
     for argument in arguments:
@@ -97,6 +98,7 @@ def _matches(argument: str, tell_none: TellNone) -> Iterator[Path]:
     if argument.lower().startswith(("http://", "https://")) and not os.path.lexists(argument):
         raise InputError(f"{argument} is a web address, and images are files here: download it first")
     if os.path.lexists(argument) or not glob.has_magic(argument):
+        _check_may_be_image(argument)
         yield Path(argument)
         return
     if "**" in Path(argument).parts:
@@ -104,9 +106,34 @@ def _matches(argument: str, tell_none: TellNone) -> Iterator[Path]:
     else:
         matches = sorted(glob.glob(argument))  # noqa: PTH207 - Path.glob refuses absolute patterns
     if not matches:
+        _check_begins_there(argument)
         tell_none(f"{argument}: nothing matches this pattern")
     for match in matches:
         yield from _in_folder(match, tell_none) if os.path.isdir(match) else iter([Path(match)])  # noqa: PTH112
+
+
+def _check_may_be_image(argument: str) -> None:
+    """Raise InputError for what is not there and was no image: nothing can be said of the images that were meant."""
+    from vitsmith.data.images.files import is_image
+    from vitsmith.errors import InputError
+
+    if os.path.exists(argument) or is_image(os.path.basename(argument)):  # noqa: PTH110, PTH119 - of any text
+        return
+    if os.path.islink(argument):  # noqa: PTH114
+        raise InputError(f"{argument} is a link to {os.readlink(argument)}, which is not there")  # noqa: PTH115
+    raise InputError(f"{argument}: no such file or folder{_similar(argument)}")
+
+
+def _check_begins_there(pattern: str) -> None:
+    """Raise InputError for a pattern in a folder that is not there, as where its disk is not mounted."""
+    import glob
+
+    from vitsmith.errors import InputError
+
+    parts = Path(pattern).parts
+    folder = Path(*parts[: next(at for at, part in enumerate(parts) if glob.has_magic(part))])
+    if not os.path.exists(folder):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        raise InputError(f"{pattern}: nothing matches this pattern, as there is no folder {folder}")
 
 
 def _recursive(pattern: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 def check_sync(out: Path, folder: Path, *, sync: bool, force: bool, drop_others: bool) -> None:
     """Raises InputError for options that do not go together, before any work."""
     from vitsmith.errors import InputError
+    from vitsmith.retrieval.description import free_place
 
     if drop_others and not sync:
         raise InputError("--drop-others says what --sync removes: give --sync too")
@@ -18,7 +19,7 @@ def check_sync(out: Path, folder: Path, *, sync: bool, force: bool, drop_others:
     if sync and folder != out:
         raise InputError(
             f"--sync follows changes in an index, a folder, and {out} is a single file: give a folder, as "
-            f"--out {out.with_suffix('')}"
+            f"--out {free_place(out.with_suffix(''))}"
         )
 
 

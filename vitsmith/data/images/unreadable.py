@@ -7,6 +7,7 @@ by name and skipped, or replaced in training. More of them stop the work, before
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +25,8 @@ OPTION = "`skip_unreadable`"
 """The name of the share in messages, except in training."""
 
 _SHOWN = 3
+_REASON = re.compile(r": (?=(is|has|cannot) )")
+"""Where the name of an image ends and what is wrong with it begins."""
 ANONYMOUS = ("image bytes", "image array", "image tensor", "image file", "image", "Pillow image")
 """What `name_source` calls an image that has no name."""
 
@@ -80,6 +83,7 @@ class Unreadable:
     def _too_many(self) -> str:
         first = next(iter(self.complaints.values()))
         if not self._most:
+            first = _REASON.sub(": it ", first, count=1)
             return f"cannot use the image {first} ({self._option} allows a share of unreadable images)"
         names = [self._names[index] for index in self.complaints]
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from vitsmith.errors import InputError, shown_names
+from vitsmith.errors import InputError, counted, shown_names
 from vitsmith.retrieval.sync.held import Holdings
 from vitsmith.retrieval.sync.plan import SyncPlan
 
@@ -21,7 +21,7 @@ def check_others(holdings: Holdings, now: Mapping[str, str | None], planned: Syn
     others = [key for key in missing if _is_there(holdings, key)]
     if others:
         raise InputError(
-            f"{_counted(len(others), 'file')} of {where} {'is' if len(others) == 1 else 'are'} still there, but not "
+            f"{counted(len(others), 'file')} of {where} {'is' if len(others) == 1 else 'are'} still there, but not "
             f"among the inputs ({shown_names(others)}): give all of them, or add `drop_others` to remove these from "
             "the index"
         )
@@ -32,7 +32,7 @@ def check_others(holdings: Holdings, now: Mapping[str, str | None], planned: Syn
     if emptied := sorted({empty for empty in above.values() if empty}):
         count = sum(gone[folder] for folder, empty in above.items() if empty)
         raise InputError(
-            f"{shown_names(emptied)} is empty, and {where} has {_counted(count, 'image')} from there: mount the disk, "
+            f"{shown_names(emptied)} is empty, and {where} has {counted(count, 'image')} from there: mount the disk, "
             "if it is one, or add `drop_others` to remove them from the index"
         )
 
@@ -43,11 +43,11 @@ def _check_vanished(holdings: Holdings, now: Mapping[str, str | None], gone: Map
     for folder, count in gone.items():
         for one in _with_those_above(folder):
             counts[one] = counts.get(one, 0) + count
-    vanished = [one for one in counts if one in now and not os.path.lexists(one)]
+    vanished = [one for one in counts if one in now and not os.path.exists(one)]  # noqa: PTH110 - of any text
     if vanished:
         first = vanished[0]
         raise InputError(
-            f"{shown_names(vanished)} is not there, and {holdings.index.folder} has {_counted(counts[first], 'image')} "
+            f"{shown_names(vanished)} is not there, and {holdings.index.folder} has {counted(counts[first], 'image')} "
             f"from {'there' if len(vanished) == 1 else repr(first)}: mount the disk, if it is one, or leave it out of "
             "the inputs to remove them from the index"
         )
@@ -62,10 +62,6 @@ def check_not_emptied(holdings: Holdings, planned: SyncPlan, *, drop_others: boo
         f"nothing of the {rows:,} {holdings.index.space.kind} in {holdings.index.folder} is among the inputs: check "
         "that they are the right ones and that their disk is mounted, choose another `out`, or add `drop_others`"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _published(holdings: Holdings) -> Iterable[str]:
@@ -90,7 +86,12 @@ def _with_those_above(folder: str) -> Iterator[str]:
 
 
 def _is_there(holdings: Holdings, key: str) -> bool:
-    """Whether a file is there. Raises InputError where that cannot be known."""
+    """Whether a file is there; a folder in its place is none, as where a disk is mounted that was missing before.
+
+    Raises InputError where that cannot be known.
+    """
+    if os.path.isdir(key):  # noqa: PTH112 - of any text
+        return False
     try:
         os.lstat(key)
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -138,7 +138,7 @@ class Holdings:
         for content, found in self.copies.items():
             for one in found:
                 copies.setdefault(content_of(one.key, content, apart), []).append(one.key)
-        return HeldContents(rows, self.published_rows, copies, frozenset(self.failed))
+        return HeldContents(rows, self.published_rows, copies)
 
     def _content(self, row: HeldRow) -> str:
         if self.texts:

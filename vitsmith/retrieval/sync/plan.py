@@ -19,8 +19,6 @@ class HeldContents(NamedTuple):
     """The number of rows of the index itself."""
     copies: Mapping[str, Sequence[str]]
     """Content -> the keys that are its copies."""
-    failed: frozenset[str]
-    """The keys that could not be read."""
 
 
 class SyncPlan(NamedTuple):
@@ -39,6 +37,7 @@ class SyncPlan(NamedTuple):
     moved: list[tuple[str, str]]
     """(old key, new key): the old one is gone, and the new one has its content."""
     removed: list[str]
+    """Keys of rows and copies that are gone; of those that could not be read nothing is lost."""
     unreadable: list[str]
 
 
@@ -56,7 +55,7 @@ def plan(held: HeldContents, now: Mapping[str, str | None]) -> SyncPlan:
     names, copies = _rows(held, now, before, there)
     done = set(copies)
     embed = [key for key, content in now.items() if content == "" or _is_first(key, content, there, done)]
-    return SyncPlan(names, copies, embed, *_told(held, now, before))
+    return SyncPlan(names, copies, embed, *_told(now, before))
 
 
 def _rows(
@@ -81,7 +80,7 @@ def _is_first(key: str, content: str | None, there: Mapping[str, list[str]], don
 
 
 def _told(
-    held: HeldContents, now: Mapping[str, str | None], before: Mapping[str, str]
+    now: Mapping[str, str | None], before: Mapping[str, str]
 ) -> tuple[list[str], list[str], list[str], list[tuple[str, str]], list[str], list[str]]:
     gone: dict[str, list[str]] = {}
     for key, old in before.items():
@@ -102,9 +101,5 @@ def _told(
         else:
             added.append(key)
     left = {key for keys in gone.values() for key in keys}
-    removed = [key for key in (*before, *sorted(held.failed - set(before))) if key in left or _lost(key, held, now)]
+    removed = [key for key in before if key in left]  # those that could not be read had no row
     return unchanged, changed, added, moved, removed, unreadable
-
-
-def _lost(key: str, held: HeldContents, now: Mapping[str, str | None]) -> bool:
-    return key in held.failed and key not in now

@@ -16,6 +16,7 @@ from vitsmith.data.images.photo import FileState
 from vitsmith.data.images.sources import ImageSource
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError
+from vitsmith.machine import available_cores
 from vitsmith.retrieval.folder import current_folder
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.rows import add_rows, check_texts, nothing_read
@@ -45,7 +46,7 @@ def sync_index(
     files keep what the index knows of them.
 
     Raises InputError for images that are no files, for files of the index that are not among `inputs` and may still be
-    there (unless `drop_others`), and when nothing can be read: then the index stays as it was.
+    there (unless `drop_others`), for a damaged index, and when nothing can be read: then the index stays as it was.
     """
     return _Sync(encoder, inputs, writer, options, columns).run()
 
@@ -78,6 +79,7 @@ class _Sync:
 
     def run(self) -> tuple[Index, Synced]:
         holdings = Holdings(self._index(), self.writer.published)
+        self._check_whole(holdings.index)
         files = self._files(holdings)
         if not self.given:
             self.columns = {key: known for key, known in holdings.columns().items() if key in self.names}
@@ -116,6 +118,16 @@ class _Sync:
             tell = partial(warnings.warn, stacklevel=6)
         if tell is not None and any(changes):
             tell(told_changes(changes, self.writer.folder))
+
+    def _check_whole(self, index: Index) -> None:
+        """Raise InputError for a damaged part: rows that stay are as they were written.
+
+        The vectors are read for it once, as a search reads them; patches, which are large, are not.
+        """
+        if index.space.what != "patches":
+            index.verify(available_cores())
+        for at in range(len(index.description.parts)):
+            index.part(at).check_columns()
 
     def _index(self) -> Index:
         """The index, with what this sync has made so far."""
@@ -202,10 +214,9 @@ class _Sync:
         first = next((one.error for key, one in holdings.failed.items() if key in self.names), "there are none")
         if not published.count:
             raise nothing_read(first, len(self.names), texts=self.texts)
-        raise InputError(
-            f"none of the {len(self.names):,} {published.space.kind} can be read now ({first}), so "
-            f"{self.writer.folder} stays as it was"
-        )
+        kind = published.space.kind
+        told = f"none of the {len(self.names):,} {kind} can" if len(self.names) > 1 else f"the {kind[:-1]} cannot"
+        raise InputError(f"{told} be read now ({first}), so {self.writer.folder} stays as it was")
 
 
 def _told(now: SyncPlan, holdings: Holdings, kept: Mapping[str, tuple[str, str]], columns: ColumnChanges) -> Synced:
