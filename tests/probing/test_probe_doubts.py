@@ -16,7 +16,7 @@ from tests.probing.coloured import pets
 from tests.tiny import CONFIGS, tiny_lit, tiny_model
 from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.split_record import SplitRecord, digest_of
-from vitsmith.errors import InputError
+from vitsmith.errors import DatasetError, InputError
 from vitsmith.probing.backbone import Backbone
 from vitsmith.records import Provenance
 from vitsmith.weights.bundle.bundle import Bundle
@@ -88,6 +88,41 @@ def test_what_is_left_out_or_unknown_is_a_warning_in_python_and_stays_in_the_res
     page, facts = ((probed.folder / name).read_text() for name in ("report.html", "probe.json"))  # type: ignore[operator]
     for what in ("images cannot be read and are left out", "does not record its training images"):
         assert all(what in text for text in (told, notes, page, facts, str(probed)))
+
+
+def test_one_file_in_two_classes_is_told_and_makes_no_score_too_good(pair: list[Bundle]) -> None:
+    splits = open_dataset("pets", seed=0)
+    cats, others = [Path(str(one)) for one in splits.train.sources if "cat" in str(one)], splits.val.sources
+    dog, cat = (next(Path(str(one)) for one in others if name in str(one)) for name in ("dog", "cat"))
+    dog.write_bytes(cats[0].read_bytes())
+
+    def remarks() -> tuple[str, ...]:
+        return vs.probe("pets", pair[0], bundle=False, tell=lambda _: None).remarks
+
+    (told,) = remarks()
+    assert told.startswith("2 of the 36 images are the same files as images of another class: ")
+    assert f"cat/{cats[0].name} is in 'cat' and dog/{dog.name} in 'dog'" in told
+    cat.write_bytes(cats[1].read_bytes())
+    same, leak = remarks()
+    assert same == told and leak.startswith(f"1 of the {len(others)} held-out images are training images too")
+
+
+def test_all_images_that_cannot_be_read_are_told_at_once(pair: list[Bundle]) -> None:
+    train = open_dataset("pets", seed=0).train
+    broken = [train.names[at] for at in (3, 5, 7)]
+    for name in broken:
+        Path("pets", name).write_bytes(b"no image")
+    with pytest.raises(DatasetError) as told:
+        vs.probe("pets", pair[0])
+    start = f"3 of {len(train)} images cannot be read, and `skip_unreadable` = 0.01 allows 0 ({', '.join(broken)}; "
+    assert str(told.value).startswith(start)
+
+
+def test_a_score_of_no_method_is_refused_by_name(pair: list[Bundle]) -> None:
+    best = vs.probe("pets", pair[0], bundle=False, shots=()).best
+    assert best.score("zero-shot") is None
+    with pytest.raises(InputError, match=r"unknown method 'logistics': did you mean.*logistic"):
+        best.score("logistics")
 
 
 def test_zero_shot_that_is_left_out_is_told_and_wrong_templates_are_refused_before_the_pass(

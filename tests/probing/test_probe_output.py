@@ -71,9 +71,10 @@ def fields(value: Any) -> set[str]:
 
 def test_every_field_of_the_json_is_described(place: Path, capsys) -> None:
     del place
-    code, out, _ = call(capsys, "probe", "pets", "--model", "dino", "--model", "nowhere/there", "--json")
+    code, out, err = call(capsys, "probe", "pets", "--model", "dino", "--model", "nowhere/there", "--json")
+    assert err.endswith("vitsmith: 1 of 2 models could not be probed: each says why\n")
     page = (ROOT / "docs/probe.md").read_text()
-    assert code == 0 and "tried" in fields(json.loads(out))
+    assert code == 2 and "tried" in fields(json.loads(out))
     assert {name for name in fields(json.loads(out)) if f"`{name}`" not in page} == set()
 
 
@@ -91,6 +92,8 @@ def test_no_message_says_a_name_twice_or_at_full_length(place: Path, capsys) -> 
     code, _, err = call(capsys, "probe", "pets", "--model", "lit", "--no-bundle", "--labels-file", "labels.txt")
     assert code == 0 and "lit: " in err and "lit: lit" not in err
     assert max(map(len, err.splitlines())) < 1000
+    code, _, err = call(capsys, "probe", "pets", "--model", "lit", "--no-bundle", "--labels", "cat, dog")
+    assert code == 2 and "the labels lack class 'red' of the data: name every class, in --labels" in err
     vs.save(Bundle.of(tiny_model(CONFIGS["vit-unpooled"])), "unpooled")
     with pytest.raises(InputError, match=r"^unpooled gives a feature for each patch"):
         vs.probe("pets", "unpooled")

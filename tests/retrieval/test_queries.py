@@ -121,6 +121,11 @@ def test_where_and_the_least_score_leave_fewer_answers(folder: Path, capsys: Any
     assert (code, documents(out)[0]["results"]) == (0, [])
     note = f"no entry has a score of 0.99: the best has {every[0][1]:.4f}"
     assert err == f"no answer to 'a cat': {note}\n" and documents(out)[0]["note"] == note
+    which = ("--where", f"id in ['{every[1][0]}', '{every[4][0]}']", "--min-score", "0.99")
+    note = f"that fulfils --where has a score of 0.99: the best of them has {every[1][1]:.4f}"
+    assert documents(call(capsys, *asked, *which)[1])[0]["note"] == f"no entry {note}"
+    (answers,) = documents(call(capsys, *asked, *which, "--exclude-query")[1])
+    assert answers["note"] == f"no entry other than the query itself {note}"
     code, out, err = call(capsys, *asked, "--where", "width > 50")
     assert (code, documents(out)[0]["results"]) == (0, [])
     assert err == "none of the 12 entries of of-lit fulfils --where\n" and documents(out)[0]["note"] + "\n" == err
@@ -228,6 +233,53 @@ def test_a_program_gets_the_answer_to_each_line_before_it_writes_the_next(folder
     assert process.returncode == 2 and "3 of 6 queries could not be answered" in told
 
 
+def test_a_path_is_never_words(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("table.csv").write_text("a,b\n1,2\n")
+    given = b"photos\ntable.csv\nclip.mp4\nphotos/gone.HEIC\na.cat/the.dog\nan .mp4 clip.mp4\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    code, out, _ = call(capsys, "retrieve", "-", "--index", "of-lit", "--json", "--top", 1)
+    told = [one.get("error", "") for one in documents(out)]
+    start = "'photos' is a folder, not words: give one image of it; for the word itself"
+    assert code == 2 and told[0].startswith(start)
+    assert told[1].startswith("table.csv: is not an image") and told[2].startswith("clip.mp4: cannot be read")
+    assert told[3].startswith("photos/gone.HEIC: cannot be read") and all("is a path" not in one for one in told[4:])
+    for query in ("photos", "table.csv", "clip.mp4", "photos/gone.HEIC"):
+        code, out, err = call(capsys, "retrieve", query, "--index", "of-lit")
+        assert (code, out) == (2, "") and f"{query!r} is a path, not words" in err
+    with pytest.raises(InputError, match="'photos' is a folder, not words"):
+        vs.open_index("of-lit").search("photos")
+    Path("table.csv").unlink()
+
+
+def test_one_of_several_queries_that_fails_loses_no_other(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    for name, number in (("a.png", 3), ("c.png", 5)):
+        shutil.copy(f"photos/{number:02}.png", tmp_path / name)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    asked = ("retrieve", "a cat", "qqq", "--images", tmp_path, "--index", "of-lit", "--top", 1)
+    code, out, err = call(capsys, *asked, "--json")
+    found = [one.get("results", one.get("error")) for one in documents(out)]
+    assert code == 2 and "2 of 5 queries could not be answered: each says why" in err
+    assert [one[0]["id"] for one in (found[2], found[4])] == ["photos/03.png", "photos/05.png"]
+    assert "has no word that" in found[1] and found[3].startswith(f"{tmp_path / 'b.png'}: is not an image")
+    code, out, err = call(capsys, *asked, "--combine")
+    assert (code, out) == (2, "") and "'qqq' has no word" in err
+
+
+def test_what_finds_nothing_says_why_below_its_heading(folder: Path, capsys: Any) -> None:
+    _, out, err = call(capsys, "retrieve", "a cat", "a dog", "--index", "of-lit", "--where", "width > 50")
+    why = "no answer: none of the 12 entries of of-lit fulfils --where"
+    assert out.splitlines() == ["a cat:", why, "", "a dog:", why] and err.count("fulfils --where") == 1
+
+
+def test_positions_that_an_index_does_not_have_are_refused(folder: Path) -> None:
+    index = vs.open_index("of-lit")
+    for wrong in ([99], [-1], [0.5], [True], 3, np.arange(COUNT) < 2):
+        for read in (index.ids, index.rows, index.copies):
+            with pytest.raises(InputError, match=r"has no entry at the position|positions are a list of whole numbers"):
+                read(wrong)  # type: ignore[arg-type]
+    assert index.ids([]) == [] and index.ids(range(1)) == ["photos/00.png"]
+
+
 def test_lines_are_answered_as_text_too(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa cat\nqqq\nphotos/03.png")))
     code, out, err = call(capsys, "retrieve", "a dog", "-", "--index", "of-lit", "--top", 1, "--without", "a cat")
@@ -286,6 +338,10 @@ def test_answers_as_a_sheet(folder: Path, tmp_path: Path, capsys: Any) -> None:
     assert code == 0 and "No answer: no entry has a score of 0.99: the best has 0." in text and "None." not in text
     call(capsys, "retrieve", "a cat", "--index", "of-lit", "--sheet", page, "--where", "width > 50")
     assert "No answer: none of the 12 entries of of-lit fulfils --where" in page.read_text(encoding="utf-8")
+    more = ("--where", "width < 60", "--min-score", "-0.5", "--exclude-query")
+    call(capsys, "retrieve", "a cat", "--index", "of-lit", "--sheet", page, *more)
+    told = "answers that fulfil width &lt; 60, with a cosine of at least -0.5, without the query itself</p>"
+    assert f"<p>12 images in of-lit; {told}" in page.read_text(encoding="utf-8")
 
 
 def test_answers_print_and_are_a_sequence(folder: Path) -> None:
@@ -403,7 +459,8 @@ def test_the_images_of_an_index_are_classified_by_their_vectors(folder: Path, ca
         (("--index", "captions"), "captions is an index of texts, and words classify images"),
         (("--index", "of-vit"), "of-vit was made by another model"),
         (("--index", "of-lit", "photos"), "--index takes the place of images"),
-        (("--index", "of-lit", "--out", "new"), "--index takes the place of images"),
+        (("--index", "of-lit", "--out", "new"), "for which no index is needed: leave --index out"),
+        (("--index", "of-lit", "--skip-unreadable", "0"), "none is read: leave --skip-unreadable out"),
         (("photos", "--where", "width > 5"), "--where is a condition on columns of an index: give --index too"),
         (("--index", "of-lit", "--where", "w > 5"), "no column is called 'w'"),
         (("--index", "patches"), "patches holds patches, and words compare with the pooled embedding"),

@@ -189,6 +189,14 @@ def test_on_the_command_line(tmp_path: Path, capsys: Any) -> None:
     assert code == 2 and "exists: choose another --out, or replace it with --force" in said
     code, out, said = call(capsys, *asked, "--out", place, "--force", image)
     assert code == 0 and "1 image\n" in out, said
+    (tmp_path / "two.png").write_bytes(b"no image")
+    code, out, said = call(capsys, *asked, "--out", place, "--force", image, tmp_path / "two.png")
+    assert code == 2 and "1 image\n" in out and "left out: " in said, said
+    assert "1 of 2 images could not be read, and did not check the classifier, which is written" in said
+    code, out, said = call(
+        capsys, *asked, "--out", place, "--force", image, tmp_path / "two.png", "--skip-unreadable", "0"
+    )
+    assert (code, out) == (2, "") and "cannot use the image" in said
     for more, wrong in (
         (["--csv"], "--out writes a classifier and no answers: leave --csv and --top out"),
         (["--scores", "independent"], "use --scores single"),

@@ -101,6 +101,7 @@ def probe(
 ) -> None:
     """Score frozen features by k-NN, ridge, a linear probe and few shots; write the best model as a classifier."""
     require_torch()
+    from vitsmith.errors import InputError
     from vitsmith.probing.one_model import NamedModel
     from vitsmith.runs.place import model_name
     from vitsmith.verbs.probe import probe_settings, run_probe
@@ -130,6 +131,8 @@ def probe(
     else:
         _show(result)
     result.require()
+    if result.failed:
+        raise InputError(f"{len(result.failed)} of {len(model)} models could not be probed: each says why")
 
 
 def _counts(text: str) -> list[int]:

@@ -22,7 +22,7 @@ from vitsmith.cli.arguments.options import (
     sheet_option,
 )
 from vitsmith.cli.search.queries import AskedQueries, read_asked
-from vitsmith.cli.terminal.found import write_found_sheet
+from vitsmith.cli.terminal.found import which_told, write_found_sheet
 from vitsmith.cli.terminal.output import say
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def retrieve(
     answers = QueryAnswers(live, encoder, asked, json=json)
     answers.run(keep=sheet is not None)
     if sheet is not None:
-        write_found_sheet(sheet, live.index, answers.kept)
+        write_found_sheet(sheet, live.index, answers.kept, which_told(where, settings))
     if answers.failures:
         raise InputError(f"{answers.failures:,} of {answers.count:,} queries could not be answered: each says why")
 

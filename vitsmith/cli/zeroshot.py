@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from vitsmith.retrieval.index import Index
     from vitsmith.zeroshot.classifier import ZeroShotClassifier
 
-USUAL_SKIP = 0.01
-"""Share of the images of --out that may be unreadable."""
-
 
 class Scoring(StrEnum):
     """How labels are scored."""
@@ -111,8 +108,7 @@ def zeroshot(
     described = labelled(data, image_column, label_column, split)
     indexed = None
     if index is not None:
-        if images or data or out is not None or skip_unreadable is not None:
-            raise InputError("--index takes the place of images: leave IMAGES, --data, --out and --skip-unreadable out")
+        _check_indexed(images, data, out, skip_unreadable)
         indexed = _open_index(index, where)
     elif where:
         raise InputError("--where is a condition on columns of an index: give --index too")
@@ -125,8 +121,7 @@ def zeroshot(
     classifier = open_classifier(bundle, words, prompts, scores=scores.value, cache=cache, options=options)
     tell_choice(classifier.encoder.engine)
     if out is not None:
-        share = USUAL_SKIP if skip_unreadable is None else skip_unreadable
-        _write_classifier(classifier, out, sources, share, force=force, json=json)
+        _write_classifier(classifier, out, sources, skip_unreadable, force=force, json=json)
         return
     if classifier.score_meaning == "cosine":
         say(
@@ -144,6 +139,18 @@ def zeroshot(
         return
     results = renamed(classifier.stream(sources), names)
     write_all(results, len(sources), writer, doing="classifying", skip_unreadable=skip_unreadable)
+
+
+def _check_indexed(images: list[str] | None, data: str, out: Path | None, skip_unreadable: float | None) -> None:
+    """Raises InputError for what an index excludes."""
+    from vitsmith.errors import InputError
+
+    if images or data:
+        raise InputError(f"--index takes the place of images: leave {'IMAGES' if images else '--data'} out")
+    if out is not None:
+        raise InputError("--out writes a classifier and no answers, for which no index is needed: leave --index out")
+    if skip_unreadable is not None:
+        raise InputError("--index takes the place of images, and none is read: leave --skip-unreadable out")
 
 
 def _open_index(folder: Path, where: str) -> tuple[Index, Array | None]:
@@ -181,27 +188,44 @@ def _check_out(out: Path | None, *, force: bool) -> None:
 
 
 def _write_classifier(
-    classifier: ZeroShotClassifier, out: Path, sources: Sequence[ImageSource], share: float, *, force: bool, json: bool
+    classifier: ZeroShotClassifier,
+    out: Path,
+    sources: Sequence[ImageSource],
+    share: float | None,
+    *,
+    force: bool,
+    json: bool,
 ) -> None:
-    """Writes the bundle of `--out`, if its answers are those of the classifier on images or sample photographs."""
+    """Writes the bundle of `--out`, if its answers are those of the classifier on images or sample photographs.
+
+    Up to a `share` of the images may be unreadable; with None all may be, and InputError is raised at the end.
+    """
+    from vitsmith.errors import InputError
     from vitsmith.runs.place import place_of
     from vitsmith.weights.bundle.folder import write_bundle
     from vitsmith.zeroshot.classifier import spread
     from vitsmith.zeroshot.head import is_earlier
 
     with place_of("zeroshot", "", out, force=force, is_earlier=is_earlier) as place:
-        made = classifier.to_bundle(read_images(spread(sources), share))
+        chosen = spread(sources)
+        read = read_images(chosen, 1.0 if share is None else share)
+        made = classifier.to_bundle(read)
         write_bundle(made, place)
     verdict = made.verdict
     assert verdict is not None
     if json:
         print_json({"written": str(out), "classes": made.classes, "head": made.head, "gate": verdict.to_dict()})
-        return
-    facts = {
-        "written": str(out),
-        "classes": f"{made.classes:,}, {made.head}",
-        "checked on": verdict.inputs,
-        "difference": f"{verdict.relative:.2g} of the largest output",
-        "top-1 agreement": f"{verdict.agreement:.1%}",
-    }
-    print_facts(facts.items())
+    else:
+        facts = {
+            "written": str(out),
+            "classes": f"{made.classes:,}, {made.head}",
+            "checked on": verdict.inputs,
+            "difference": f"{verdict.relative:.2g} of the largest output",
+            "top-1 agreement": f"{verdict.agreement:.1%}",
+        }
+        print_facts(facts.items())
+    if share is None and len(read) < len(chosen):
+        raise InputError(
+            f"{len(chosen) - len(read)} of {len(chosen)} images could not be read, and did not check the classifier, "
+            "which is written"
+        )

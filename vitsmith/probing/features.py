@@ -29,7 +29,7 @@ from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.split_record import Digests, digest_of
 from vitsmith.engines.protocol import Engine
-from vitsmith.errors import ImageError, NotFiniteError, about
+from vitsmith.errors import DatasetError, ImageError, NotFiniteError, about
 from vitsmith.machine import available_cores
 from vitsmith.probing.backbone import LazyEngine
 from vitsmith.probing.feature_cache import FeatureCache
@@ -123,7 +123,7 @@ class _Pass:
         with closing(_read_ahead(self._samples, self._reading.salt)) as contents:
             for index, content in enumerate(contents):
                 if isinstance(content, str):
-                    self._unreadable.add(index, content)
+                    self._leave_out(index, content)
                     self._reading.on_image()
                     continue
                 self._read[index] = content._replace(source=b"")  # only its digests are needed later
@@ -148,7 +148,14 @@ class _Pass:
         if not answer.unread:
             reason = answer.reason.removeprefix(f"{answer.source}: ")
             raise NotFiniteError(about(self._samples.names[index], reason))
-        self._unreadable.add(index, answer.complaint)
+        self._leave_out(index, answer.complaint)
+
+    def _leave_out(self, index: int, complaint: str) -> None:
+        """Reports an unreadable image. Raises DatasetError where these are too many, which tells of others too."""
+        try:
+            self._unreadable.add(index, complaint)
+        except DatasetError:
+            raise DatasetError(self._unreadable.told_with_others(self._samples.sources, index)) from None
 
     def features(self, seconds: float) -> FrozenFeatures:
         """What was found."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitsmith.errors import GateError, about
+from vitsmith.errors import GateError, UnknownNameError, about
 from vitsmith.probing.bundle import Gated
 from vitsmith.probing.classifiers.choice import Choice
 from vitsmith.probing.classifiers.prototypes import FewShot
@@ -53,7 +53,12 @@ class ModelProbe:
     """Time of everything after it."""
 
     def score(self, method: str) -> MethodScore | None:
-        """The score of a method; None where it has none."""
+        """The score of one of `METHODS`; None where the model has none, as of zero-shot without a text tower.
+
+        Raises InputError for another method.
+        """
+        if method not in METHODS:
+            raise UnknownNameError("method", method, METHODS)
         return next((one for one in self.scores if one.method == method), None)
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from vitsmith.arguments import Tell
 from vitsmith.data.sets.samples import Splits
 from vitsmith.data.sets.split_record import SplitRecord
@@ -75,12 +77,36 @@ def _remarks(probing: Probing, done: Sequence[Done]) -> tuple[str, ...]:
                 f"{len(missing):,} of the {len(samples):,} {what} images cannot be read and are left out, the first: "
                 f"{samples.names[missing[0]]}"
             )
-    alone = replace(one.record, earlier=SplitRecord.empty().earlier)
-    told += alone.leaks("")
+    told += _copies(splits, one)
     asked = probing.settings.words
     if (asked.words is not None or asked.templates is not None) and not any(other.reads_text for other in done):
         told.append("labels and templates are for models that read texts, and none of these does: they are not used")
     return tuple(told)
+
+
+def _copies(splits: Splits, one: Done) -> list[str]:
+    """What to know about images with the same content: they have other labels, or lie on both sides.
+
+    Those with other labels are no leak: a model that learned one of them answers the other wrongly.
+    """
+    sides = (splits.train, one.train), (splits.val, one.held_out)
+    by_content: dict[bytes, list[tuple[int, str, np.uint64]]] = {}
+    for samples, features in sides:
+        places, labels = features.indices.tolist(), features.labels.tolist()
+        for index, content, label, digest in zip(places, features.contents, labels, features.digests, strict=True):
+            by_content.setdefault(content, []).append((label, samples.names[index], digest))
+    differing = [copies for copies in by_content.values() if len({label for label, _, _ in copies}) > 1]
+    told = []
+    if differing:
+        label, name, _ = differing[0][0]
+        other, copy, _ = next(one for one in differing[0] if one[0] != label)
+        told.append(
+            f"{sum(map(len, differing)):,} of the {sum(len(features) for _, features in sides):,} images are the same "
+            f"files as images of another class: {name} is in {splits.classes[label]!r} and {copy} in "
+            f"{splits.classes[other]!r}, so no answer is right for both: keep the copy with the right label"
+        )
+    known = np.setdiff1d(one.record.train, np.array([copies[0][2] for copies in differing], np.uint64))
+    return told + replace(one.record, train=known, earlier=SplitRecord.empty().earlier).leaks("")
 
 
 def _probe_all(probing: Probing, candidates: Sequence[NamedModel]) -> tuple[list[Done], tuple[Failed, ...]]:

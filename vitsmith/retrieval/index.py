@@ -28,7 +28,7 @@ import numpy as np
 from vitsmith.arguments import named_arguments, path
 from vitsmith.arrays import Array
 from vitsmith.data.images.photo import FileState
-from vitsmith.errors import InputError, UnknownNameError
+from vitsmith.errors import InputError, UnknownNameError, shown
 from vitsmith.retrieval.description import (
     REMEDY,
     Description,
@@ -94,8 +94,11 @@ class Index:
         return self._mapped[part]
 
     def rows(self, positions: Sequence[int] | Array) -> Array:
-        """The vectors at `positions`, in any order: (positions, E); patches (positions, rows, columns, E)."""
-        chosen = np.asarray(positions, np.int64)
+        """The vectors at `positions`, in any order: (positions, E); patches (positions, rows, columns, E).
+
+        Raises InputError for a position that the index does not have, as the other methods that take positions do.
+        """
+        chosen = self._placed(positions)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
         rows = np.empty((len(chosen), *self.space.shape), self.space.dtype)
         for part in np.unique(parts).tolist():
@@ -164,13 +167,25 @@ class Index:
 
     def _by_part(self, positions: Sequence[int] | Array, read: Callable[[PartRows, list[int]], list[T]]) -> list[T]:
         """What `read` gives for rows of a part, for `positions` in any order; only the parts with these are read."""
-        chosen = np.asarray(positions, np.int64)
+        chosen = self._placed(positions)
         parts = np.searchsorted(self.starts, chosen, side="right") - 1
         found: dict[int, T] = {}
         for at in np.unique(parts).tolist():
             inside = np.unique(chosen[parts == at])
             found.update(zip(inside.tolist(), read(self.part(at), (inside - self.starts[at]).tolist()), strict=True))
         return [found[position] for position in chosen.tolist()]
+
+    def _placed(self, positions: Sequence[int] | Array) -> Array:
+        """`positions` as int64. Raises InputError for what is none of this index."""
+        chosen = np.asarray(positions)
+        if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+            raise InputError(f"positions are a list of whole numbers from 0, as [0, 5], not {shown(positions)}")
+        wrong = chosen[(chosen < 0) | (chosen >= len(self))]
+        if len(wrong):
+            raise InputError(
+                f"{self.folder} has no entry at the position {wrong[0]:,}: it has {len(self):,} entries, counted from 0"
+            )
+        return chosen.astype(np.int64, copy=False)
 
     def failed(self) -> Iterator[dict[str, str]]:
         """Yield {'id', 'error'} of each input that could not be read, not even later."""

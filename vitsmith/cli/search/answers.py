@@ -36,7 +36,10 @@ class QueryAnswers:
         self.failures = self.count = 0
 
     def run(self, *, keep: bool) -> None:
-        """Answers all; with `keep` the answers are kept. Raises InputError, but for a line that has no answer."""
+        """Answers all; with `keep` the answers are kept.
+
+        Raises InputError, but for a line, or one of several queries, that has no answer: the others have theirs.
+        """
         from vitsmith.errors import InputError
 
         self._less = self._embedded(self._asked.without)
@@ -66,7 +69,9 @@ class QueryAnswers:
         from vitsmith.errors import VitsmithError
         from vitsmith.retrieval.queries.nearest import Query
 
-        found = iter(self._live.answer([one for one in group if isinstance(one, Query)]))
+        answers = self._live.answer([one for one in group if isinstance(one, Query)])
+        reasons = {str(one) if isinstance(one, VitsmithError) else "" for one in answers}
+        found = iter(answers)
         for one in group:
             if not isinstance(one, Query):
                 yield one, ()
@@ -74,20 +79,19 @@ class QueryAnswers:
             answer = next(found)
             if not isinstance(answer, VitsmithError):
                 yield answer, one.parts
-            elif self._asked.lines:
+            elif self._asked.lines or len(reasons) > 1:
                 yield WrongLine(one.name, str(answer)), one.parts
             else:
-                raise answer
+                raise answer  # the same for all, as of a damaged index
 
     def _groups(self) -> Iterator[Sequence[Query | AnswerList | WrongLine]]:
         """Queries that are answered together."""
         parts = self._asked.parts
         if parts:
-            vectors = self._embedded(parts)
-            if self._asked.combine:
-                yield [self._query(parts, vectors)]
+            if self._asked.combine or len(parts) == 1:
+                yield [self._query(parts, self._embedded(parts))]
             else:
-                yield [self._query([part], vectors[at : at + 1]) for at, part in enumerate(parts)]
+                yield self._of_lines(parts)
         if self._asked.lines:
             for lines in queries_as_they_come():
                 yield self._of_lines(lines)

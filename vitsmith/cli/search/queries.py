@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from vitsmith.cli.arguments.images import sources_of
 from vitsmith.cli.arguments.inputs import images_of
 from vitsmith.cli.terminal.streams import lines_as_they_come
-from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
     from vitsmith.data.sets.datasets import DataSpec
@@ -84,17 +83,21 @@ def queries_as_they_come() -> Iterator[list[QueryPart | WrongLine]]:
 
 
 def _of_line(line: bytes, number: int) -> QueryPart | WrongLine:
+    from vitsmith.errors import InputError
     from vitsmith.retrieval.queries.parts import QueryPart, part_of
 
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
     except UnicodeDecodeError:
-        path = os.fsdecode(line).strip()
-        there = os.path.lexists(path)
-        return part_of(path) if there else WrongLine(path, f"line {number} is not UTF-8 text: save it as UTF-8")
+        text = os.fsdecode(line).strip()
+        if not os.path.lexists(text):
+            return WrongLine(text, f"line {number} is not UTF-8 text: save it as UTF-8")
     if "\0" in text:
         return WrongLine(text, f"line {number} is not text, or is UTF-16: save it as UTF-8")
-    return part_of(text) if text else QueryPart("")
+    try:
+        return part_of(text) if text else QueryPart("")
+    except InputError as error:  # a folder
+        return WrongLine(text, str(error))
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,11 @@ def _named(sources: Sequence[object], names: Sequence[str] | None) -> list[Query
 
 def _text(query: str, option: str) -> str:
     from vitsmith.errors import InputError
-    from vitsmith.retrieval.queries.parts import is_image_path
+    from vitsmith.retrieval.queries.parts import is_path, path_told
 
     text = query.strip()
     if not text:
         raise InputError("a query is empty: give a text to search for")
-    if is_image_path(text):
-        raise InputError(f"{text!r} is a path, not words: to search by an image, write  {option} {shell_quoted(text)}")
+    if is_path(text):
+        raise InputError(path_told(text, option))
     return text

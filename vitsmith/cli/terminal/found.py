@@ -27,14 +27,21 @@ class FoundWriter:
         """Why no query has an answer, where that was said of all."""
 
     def write(self, answers: AnswerList, *, recall: float | None = None) -> None:
-        """Writes the answers to one query. That there are none is a remark. `recall`: of an approximate search."""
+        """Writes the answers to one query. `recall`: of an approximate search.
+
+        That there are none stands below the heading; where there is no heading, and for JSON, it is a remark.
+        """
         if self._json:
             print_json_line(_as_json(answers, recall))
         else:
             self._write_heading(answers.query or "(empty line)")
             for one in answers:
                 print_line(f"{one.score:7.4f}  {one.shown}")
-        if answers.note and answers.query and answers.note != self.told:
+        if not (answers.note and answers.query):
+            return
+        if self._several and not self._json:
+            print_line(f"no answer: {as_typed(answers.note)}")
+        elif answers.note != self.told:
             say(f"no answer to {answers.query!r}: {answers.note}")
 
     def write_error(self, query: str, reason: str) -> None:
@@ -131,8 +138,23 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
-def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerList, Sequence[QueryPart]]]) -> None:
-    """Writes the answers to each query as one page of pictures; an image among the parts of a query comes first."""
+def which_told(where: str, settings: AnswerSettings) -> str:
+    """Which answers were wanted: '; answers with a cosine of at least 0.5'; '' where any were."""
+    told = [f"that fulfil {where}"] if where else []
+    if settings.min_score is not None:
+        told.append(f"with a cosine of at least {settings.min_score:g}")
+    if settings.exclude_query:
+        told.append("without the query itself")
+    return f"; answers {', '.join(told)}" if told else ""
+
+
+def write_found_sheet(
+    path: Path, index: Index, groups: Sequence[tuple[AnswerList, Sequence[QueryPart]]], which: str = ""
+) -> None:
+    """Writes the answers to each query as one page of pictures; an image among the parts of a query comes first.
+
+    `which` answers were wanted stands in the page's head.
+    """
     from vitsmith.retrieval.sheet import write_sheet
 
     cards = [_group(answers, parts) for answers, parts in groups]
@@ -142,7 +164,7 @@ def write_found_sheet(path: Path, index: Index, groups: Sequence[tuple[AnswerLis
             path,
             groups[0][0].query if len(groups) == 1 else f"{len(groups):,} queries",
             cards,
-            note=f"{len(index):,} images in {index.folder}",
+            note=f"{len(index):,} images in {index.folder}{which}",
             on_picture=lambda: bar.advance(task),
         )
     say(f"contact sheet: {path}" + (f" (without {left:,} of the answers: it has an end)" if left else ""))

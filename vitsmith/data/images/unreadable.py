@@ -27,6 +27,8 @@ OPTION = "`skip_unreadable`"
 _SHOWN = 3
 _REASON = re.compile(r": (?=(is|has|cannot) )")
 """Where the name of an image ends and what is wrong with it begins."""
+_LOOKED = 1_000
+"""Further images that are decoded where too many cannot be read, so that one message tells of all."""
 ANONYMOUS = ("image bytes", "image array", "image tensor", "image file", "image", "Pillow image")
 """What `name_source` calls an image that has no name."""
 
@@ -75,6 +77,21 @@ class Unreadable:
         """Positions of the readable images."""
         return [index for index in range(len(self._names)) if index not in self.complaints]
 
+    def told_with_others(self, sources: Sequence[ImageSource], found_at: int) -> str:
+        """Why the work stops at the image `found_at`, with what else is unreadable among the next ones.
+
+        They are decoded in threads; they are up to `_LOOKED` images.
+        """
+        rest = [index for index in range(found_at + 1, len(self._names)) if index not in self.complaints]
+        with ThreadPoolExecutor(min(available_cores(), 16), thread_name_prefix="vitsmith-sift") as pool:
+            reasons = list(pool.map(lambda index: _why_unreadable(sources, index), rest[:_LOOKED]))
+        for index, reason in zip(rest, reasons, strict=False):
+            if reason:
+                self.complaints[index] = self._named(index, reason)
+        if len(self.complaints) == 1:
+            return self._too_many()
+        return self._listed("at least " if len(rest) > _LOOKED else "")
+
     def _named(self, index: int, complaint: str) -> str:
         """The complaint with the name of the image in place of 'image bytes' and the like."""
         what, separator, reason = complaint.partition(": ")
@@ -85,10 +102,14 @@ class Unreadable:
         if not self._most:
             first = _REASON.sub(": it ", first, count=1)
             return f"cannot use the image {first} ({self._option} allows a share of unreadable images)"
+        return self._listed()
+
+    def _listed(self, at_least: str = "") -> str:
+        first = next(iter(self.complaints.values()))
         names = [self._names[index] for index in self.complaints]
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return (
-            f"{len(names)} of {len(self._names)} images cannot be read, and {self._option} = {self._share:g} "
+            f"{at_least}{len(names)} of {len(self._names)} images cannot be read, and {self._option} = {self._share:g} "
             f"allows {self._most} ({shown}; {first}): replace or remove them, or raise {self._option}"
         )
 

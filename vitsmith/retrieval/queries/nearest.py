@@ -161,8 +161,11 @@ def _why_none(settings: AnswerSettings, best: float | None, share: float) -> str
     """Why a query has no answer, where others may have one."""
     if best is None:
         return "all entries that may be answers are the query itself"
-    compared = " of those compared" if share < 1 else ""
-    return f"no entry has a score of {settings.min_score:g}: the best{compared} has {best:.4f}"
+    some = settings.allowed is not None and not settings.allowed.all()
+    which = " other than the query itself" if settings.exclude_query else ""
+    which += " that fulfils `where`" if some else ""
+    of = " of those compared" if share < 1 else " of them" if some else " of the others" if which else ""
+    return f"no entry{which} has a score of {settings.min_score:g}: the best{of} has {best:.4f}"
 
 
 def _path(index: Index, name: str) -> Path | None:

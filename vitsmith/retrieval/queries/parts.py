@@ -6,20 +6,23 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitsmith.arrays import Array
+from vitsmith.data.images.files import UNREAD_SUFFIXES
 from vitsmith.data.images.read import IMAGE_SUFFIXES
 from vitsmith.data.images.sources import ImageSource, name_source
 from vitsmith.encode import Encoder
 from vitsmith.errors import InputError, VitsmithError
+from vitsmith.escapes import shell_quoted
 from vitsmith.stream import Failure
 
 SHORTEST = 0.01
 """The least length of a sum of unit vectors: what is shorter comes from rounding, of low precisions too."""
+_OTHER_SUFFIXES = (*UNREAD_SUFFIXES, ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+"""Of pictures and videos that are not read: reading one says so, and as a word it would find anything."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,35 @@ class QueryPart:
 
 
 def part_of(value: Any) -> QueryPart:
-    """A text that is not a path as a text, everything else as an image."""
-    if isinstance(value, str) and not is_image_path(value):
-        return QueryPart(value)
+    """A text that is not a path as a text, everything else as an image. Raises InputError for a folder."""
+    if isinstance(value, str):
+        if not is_path(value):
+            return QueryPart(value)
+        if os.path.isdir(value):  # noqa: PTH112 - of any text
+            raise InputError(f"{value!r} is a folder, not words: give one image of it{_as_words(value)}")
     return QueryPart(name_source(value), value)
 
 
-def is_image_path(text: str) -> bool:
-    """'cat.jpg', './cat', 'https://...' and what is there; not 'black/white' or 'a dog in 4/4'."""
-    if text.lower().endswith(IMAGE_SUFFIXES) or re.match(r"/|~/|\.\.?/|[a-z]+://", text):
+def is_path(text: str) -> bool:
+    """'cat.jpg', 'clip.mp4', './cat', 'https://...' and what is there; not 'black/white' or 'what is an .mp4'."""
+    lower = text.lower()
+    if lower.endswith(IMAGE_SUFFIXES) or re.match(r"/|~/|\.\.?/|[a-z]+://", text):
         return True
-    try:
-        return "/" in text and Path(text).exists()
-    except (OSError, ValueError):  # too long for a name
-        return False
+    if lower.endswith(_OTHER_SUFFIXES) and not re.search(r"\s", text):
+        return True
+    return os.path.lexists(text)
+
+
+def path_told(path: str, option: str) -> str:
+    """Why a path is no text to search for, and the `option` that takes it."""
+    return (
+        f"{path!r} is a path, not words: to search by an image, write  {option} {shell_quoted(path)}{_as_words(path)}"
+    )
+
+
+def _as_words(path: str) -> str:
+    """What to write for the word, where a path may be one as well."""
+    return "" if re.search(r"[/.]", path) else f"; for the word itself write a longer text, as 'a photo of {path}'"
 
 
 def embed_parts(encoder: Encoder, parts: Sequence[QueryPart]) -> list[Array | VitsmithError]:
