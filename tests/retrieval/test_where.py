@@ -178,6 +178,17 @@ def test_an_index_without_columns_has_its_ids(tmp_path: Path) -> None:
         matching(open_index(tmp_path / "index"), "width > 5")
 
 
+def test_an_id_that_is_written_as_a_date_is_a_name(tmp_path: Path) -> None:
+    for names in (["2024-05-01", "2024-05-02"], ["2024-05-01", "a dog"]):
+        with IndexWriter(tmp_path / names[1], SPACE) as writer:
+            for name, vector in zip(names, unit(2), strict=True):
+                writer.add((name, vector), None)
+            writer.finish()
+        index = open_index(tmp_path / names[1])
+        assert matching(index, "id == '2024-05-01'").tolist() == [True, False]
+        assert matching(index, "id == id").all()
+
+
 def dated(folder: Path) -> Index:
     columns: dict[str, list[str | None]] = {
         "day": ["2024-05-01", "2024-05-02", None],

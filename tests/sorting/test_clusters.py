@@ -19,6 +19,7 @@ import vitsmith as vs
 from tests.sorting.collections import index_of
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.sorting import clusters
 from vitsmith.sorting.cluster_names import Namer, usual_words
 from vitsmith.sorting.clusters import Clusters
 from vitsmith.sorting.table import check_table, write_table
@@ -154,6 +155,13 @@ def test_noise_and_one_blob_are_no_groups(tmp_path: Path) -> None:
         found = vs.cluster(texts_of(tmp_path / name, vectors), min_size=15)
         assert found.groups == () and len(found.not_grouped) == 60
         assert str(found) == "<Clusters: 0 in 60 texts, 60 not grouped>"
+
+
+def test_groups_larger_than_the_sample_that_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_LONG", 100)
+    monkeypatch.setattr(clusters, "_SAMPLE", 20)
+    found = vs.cluster(texts_of(tmp_path, blobs((60, 70))[0]), min_size=40)
+    assert [len(group.members) for group in found.groups] == [70, 60]
 
 
 def test_scikit_learn_is_asked_for_before_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ def _dense(reduced: Array, min_size: int, tell: Tell) -> Array:
 
     if len(reduced) > _LONG:
         began = time.perf_counter()
-        some = reduced[:: len(reduced) // _SAMPLE]
+        some = reduced[:: max(1, len(reduced) // max(_SAMPLE, 2 * min_size))]
         labels(some)
         minutes = (time.perf_counter() - began) * (len(reduced) / len(some)) ** 2 / 60
         if minutes >= 1:

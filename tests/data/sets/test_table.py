@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from vitsmith.data.sets.datasets import DataSpec, open_dataset, open_labelled
+from vitsmith.data.sets.labelling import UNLABELLED
+from vitsmith.data.sets.tables.read import find_table
 from vitsmith.errors import DatasetError
 
 ROWS = [("a.png", "dog"), ("more/b.png", "cat"), ("c, d.png", "dog"), ("e.png", "cat")]
@@ -34,6 +36,13 @@ def told(path: Path) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
+
+
+def test_where_labels_are_not_used_an_image_stands_where_it_stands_first(tmp_path) -> None:
+    write_images(tmp_path)
+    table = write_csv(tmp_path / "pets.csv", ["path"], [("e.png",), ("a.png",), ("e.png",), ("c, d.png",), ("a.png",)])
+    (samples,) = (load() for load in find_table(table, labelling=UNLABELLED).parts.values())
+    assert [Path(str(name)).name for name in samples.names] == ["e.png", "a.png", "c, d.png"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "bom"])

@@ -187,7 +187,8 @@ def test_a_tokenizer_json_is_made_of_a_vocab_json_and_merges() -> None:
     made = clip_tokenizer_json(vocabulary, CLIP.read_bytes())
     np.testing.assert_array_equal(Tokenizer(open_tokenizer("hf_clip").spec, made)(TEXTS), RECORDED["hf_clip"])
     assert made == by_the_library(described["vocab"], read_merges(CLIP.read_bytes()))
-    for words, merges in ((b"[]", CLIP.read_bytes()), (b"{}", CLIP.read_bytes()), (vocabulary, b"zq zq\n")):
+    half = json.dumps({**described["vocab"], "\ud800": len(described["vocab"])}).encode()
+    for words, merges in (*((one, CLIP.read_bytes()) for one in (b"[]", b"{}", half)), (vocabulary, b"zq zq\n")):
         with pytest.raises(InputError, match=r"not those of a CLIP tokenizer"):
             clip_tokenizer_json(words, merges)
 

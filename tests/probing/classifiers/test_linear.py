@@ -185,6 +185,7 @@ def test_a_best_strength_at_an_end_is_looked_for_beyond_it_and_told(monkeypatch:
     noise = labelled(random.normal(size=(90, 30)), np.arange(90) % 3, 3)  # nothing to learn: the stronger, the better
     found = fit_logistic(noise).choice
     assert found.value > 1 and max(one.value for one in found.tried) > 10
+    assert found.remarks == ()  # the strongest two are equally good: all weights are 0
     monkeypatch.setattr(strengths, "WEAKEST", 1e-2)
     found = fit_logistic(clouds(200, spread=0.1)).choice
     assert found.value == pytest.approx(1e-2) and "0.01, is the weakest that was tried" in found.remarks[0]

@@ -102,18 +102,17 @@ def clip_tokenizer_json(vocabulary: bytes, merges: bytes) -> bytes:
     InputError for other files.
     """
     pairs = read_merges(merges)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     try:
         ids = json.loads(vocabulary)
         rules = _clip_rules(ids, pairs, _CLIP_START, _CLIP_END, _CLIP_END)
         added = sorted((ids[name], name) for name in (_CLIP_START, _CLIP_END))
+        tokens = [{"id": at, "content": name, **flags} for at, name in added]
+        model = rules.pop("model")
+        described = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens, **rules}
+        return to_compact_json(described | {"decoder": None, "model": model})
     except Exception as error:  # whatever else the file holds
         raise InputError(f"this vocab.json and merges.txt are not those of a CLIP tokenizer ({error!r})") from None
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    tokens = [{"id": at, "content": name, **flags} for at, name in added]
-    model = rules.pop("model")
-    described = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens, **rules}
-    described |= {"decoder": None, "model": model}
-    return to_compact_json(described)
 
 
 def _clip_rules(

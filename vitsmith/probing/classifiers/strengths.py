@@ -156,9 +156,12 @@ class StrengthSearch:
     def remarks(self) -> list[str]:
         """What a user should know about the search."""
         found = []
-        ends = {max(self.results): "strongest", min(self.results): "weakest"}
-        if self.best in ends and len(self.results) > 1:
-            found.append(told_end("regularisation", self.best, ends[self.best]))
+        best, ordered = self.best, sorted(self.results)
+        ends = {ordered[0]: "weakest"}
+        if len(ordered) > 1 and self.results[ordered[-2]].loss > self.results[ordered[-1]].loss + _SAME:
+            ends[ordered[-1]] = "strongest"  # else a stronger one is no better
+        if best in ends and len(ordered) > 1:
+            found.append(told_end("regularisation", best, ends[best]))
         if self.late:
             found.append(f"time ended the search after {len(self.results)} regularisations")
         if stopped := sum(not result.converged for result in self.results.values()):

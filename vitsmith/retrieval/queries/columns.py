@@ -68,6 +68,8 @@ class ValueColumn(NamedTuple):
     """Of dates with a time their zones, as '+02:00'; '' where there is none. `values` are without them."""
     texts: Array | None = None
     """Dates as the table has them."""
+    may_be_dates: bool = True
+    """False for ids: an id that is written as a date is a name."""
 
     def truth(self, yes: Array) -> Truth:
         """The answer `yes` (N,) for the rows whose value is known."""
@@ -125,7 +127,7 @@ class ValueColumn(NamedTuple):
 
     def _has_days(self) -> bool:
         """Whether some of the texts are dates."""
-        return any(read_day(one) is not None for one in self._listed())
+        return self.may_be_dates and any(read_day(one) is not None for one in self._listed())
 
     def _no_day(self) -> str:
         """The first text that is no date."""
@@ -188,7 +190,8 @@ def as_column(name: str, values: Sequence[Any]) -> ValueColumn:
     if kind == "number" and all(isinstance(value, float) or abs(value or 0) <= _EXACT for value in values):
         return ValueColumn(written, kind, np.array([0.0 if one is None else one for one in values], np.float64), known)
     empty: Any = "" if kind == "text" else 0
-    return ValueColumn(written, kind, _array([empty if value is None else value for value in values]), known)
+    filled = _array([empty if value is None else value for value in values])
+    return ValueColumn(written, kind, filled, known, may_be_dates=name != "id")
 
 
 def _as_days(values: Sequence[str | None]) -> list[Moment] | None:

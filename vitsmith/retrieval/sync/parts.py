@@ -27,7 +27,9 @@ class Wanted(NamedTuple):
     ids: Mapping[str, str]
     """Key -> id."""
     columns: Mapping[str, Mapping[str, Any]]
-    """Key -> what else is known of it, where columns were given."""
+    """Key -> what else is known of it."""
+    given: bool
+    """Whether columns were given, which then replace those of the index; else `columns` are what the index has."""
 
 
 def new_parts(holdings: Holdings, wanted: Wanted, most_rows: int) -> tuple[IndexPart, ...]:
@@ -36,7 +38,7 @@ def new_parts(holdings: Holdings, wanted: Wanted, most_rows: int) -> tuple[Index
     A sync every night leaves a small part each time: once `TOGETHER` neighbours have `most_rows` rows or less, they are
     written as one.
     """
-    columns = {name for one in wanted.columns.values() for name in one}
+    columns = {name for one in wanted.columns.values() for name in one} if wanted.given else set()
     number = holdings.index.description.next_number
     parts: list[IndexPart] = []
     for run in _runs(_parts(holdings, wanted, columns), most_rows):

@@ -98,7 +98,7 @@ class _Sync:
         if not any(now.names):
             self._check_may_be_empty(holdings)
         ids = self._ids(holdings, root)
-        parts = new_parts(holdings, Wanted(now, files, ids, self.columns), self.writer.part_rows)
+        parts = new_parts(holdings, Wanted(now, files, ids, self.columns, self.given), self.writer.part_rows)
         published = self.writer.published
         description = published.model_copy(update={"parts": parts, "complete": True, "root": root})
         if description != published:

@@ -69,7 +69,10 @@ def find_table(
     rows = with_slashes(table, rows)
     check_files(table, rows, labelling)
     if labelling is UNLABELLED:
-        rows = list({(row.path, row.split): row for row in reversed(rows)}.values())[::-1]
+        first: dict[tuple[str, str], Row] = {}
+        for row in rows:
+            first.setdefault((row.path, row.split), row)
+        rows = list(first.values())
     parts: dict[str, Callable[[], Samples]] = {}
     for split in dict.fromkeys(row.split for row in rows):
         parts[split] = partial(_samples, table.parent, [row for row in rows if row.split == split])
