@@ -61,7 +61,8 @@ def with_short_names(message: str) -> str:
 def _short_name(found: re.Match[str]) -> str:
     if found["word"] is not None:
         return shortened(found[0], _LONGEST_PATH if "/" in found[0] else _LONGEST_WORD)
-    return f"{found[1]}{shortened(found['name'], _LONGEST_NAME)}{found[1]}"
+    most = _LONGEST_PATH if "/" in found["name"] else _LONGEST_NAME  # a path stays one that can be typed
+    return f"{found[1]}{shortened(found['name'], most)}{found[1]}"
 
 
 def columns(text: str) -> int:

@@ -22,6 +22,7 @@ from tests.command_line import call
 from tests.report.page_checks import Page
 from tests.tiny import pictures
 from vitsmith.cli.terminal.output import (
+    as_remark,
     as_typed,
     print_csv_line,
     print_facts,
@@ -351,10 +352,13 @@ def test_long_names_in_a_message_are_shortened_in_their_middle_and_words_are_not
         f'it has "{name} it\'s" twice',
         f"{name}: no file",
     ):
-        told = as_typed(message)
+        told = as_remark(message)
         assert len(told) < 400 and "begin" in told and "end" in told and "…" in told
         assert told.split("begin")[0] == message.split("begin")[0] and told.split("end")[-1] == message.split("end")[-1]
     prose = (
         "the class's images 'a' are fewer than those of 'b', " + "which is said in many plain words, " * 9 + "as 'c' is"
     )
-    assert as_typed(prose) == prose
+    assert as_remark(prose) == prose
+    path = "/home/me/My Photos/" + "/".join(["x" * 90, "y" * 90])
+    assert as_remark(f"run  vitsmith train --resume '{path}'") == f"run  vitsmith train --resume '{path}'"
+    assert as_typed(f"{name}: no file") == f"{name}: no file"  # as JSON has it

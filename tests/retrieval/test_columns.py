@@ -125,7 +125,7 @@ def test_columns_are_those_of_the_bytes_that_were_embedded(tmp_path: Path, monke
     assert index.column("width") == [20] and index.column("taken") == ["2023-07-09T18:05:00"]
     assert index.column_names == FACTS
     np.testing.assert_allclose(index.rows([0])[0], encoder.images(encoded("JPEG", (20, 30), exif=exif()))[0], atol=1e-6)
-    with pytest.warns(UserWarning, match="1 of the 1 images in index has changed"):
+    with pytest.warns(UserWarning, match="1 file of index has changed"):
         vs.write_index(encoder, names[:1], "index", dtype="float32")
 
 

@@ -437,3 +437,15 @@ def test_single_files_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="SHA-256 differs"):
         write_single_file(index, tmp_path / "vectors.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_other_files_in_the_folder_of_an_index_stay(tmp_path: Path) -> None:
+    source = Source(unit(5))
+    build(source, ["0", "1"], tmp_path / "index")
+    kept = ["part-1.jpg", "part-000009.npy.jpg", "party.txt", "sync.md"]
+    for name in kept:
+        (tmp_path / "index" / name).write_bytes(b"mine")
+    (tmp_path / "index" / "part-000009.npy").write_bytes(b"of a killed process")
+    build(source, ["0", "1", "2"], tmp_path / "index")
+    names = {path.name for path in (tmp_path / "index").iterdir()}
+    assert names >= set(kept) and "part-000009.npy" not in names

@@ -521,7 +521,7 @@ def test_each_file_of_an_index_is_classified_and_what_it_was_is_told(
     code, out, err = call(capsys, *asked, "--index", tmp_path / "index")
     places = {os.fspath(tmp_path / "all" / name) for name in ("a.png", "b.png", "c.png", "d.png")}
     assert code == 0 and {one["image"] for one in documents(out)} == places
-    assert f"1 of the answers changed since they were embedded ('{tmp_path / 'all' / 'd.png'}')" in err
+    assert f"1 file of the answers changed since they were embedded ('{tmp_path / 'all' / 'd.png'}')" in err
     assert f"not there any more, moved or deleted since: 1 ('{tmp_path / 'all' / 'c.png'}')" in err
     (found,) = vs.open_index(tmp_path / "index").search(folder / "photos" / "05.png", 1)
     assert found.path is None and found.shown == os.fspath(tmp_path / "all" / "c.png")
@@ -529,6 +529,6 @@ def test_each_file_of_an_index_is_classified_and_what_it_was_is_told(
     ((row, copy),) = [(one.id, one.copies[0]) for one in index.search(folder / "photos" / "04.png") if one.copies]
     shutil.copy(folder / "photos" / "08.png", tmp_path / copy)
     _, _, err = call(capsys, *asked, "--index", tmp_path / "index", "--where", f"id == '{row}'")
-    assert f"1 of the answers changed since they were embedded ('{tmp_path / copy}') and were classified by" in err
+    assert f"1 file of the answers changed since they were embedded ('{tmp_path / copy}') and were classified by" in err
     arguments = ("--index", tmp_path / "index", "--images", folder / "photos" / "04.png", "--top", 1)
     assert f"('{tmp_path / copy}') and were found by" in call(capsys, "retrieve", *arguments)[2]

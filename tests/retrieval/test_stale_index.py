@@ -71,12 +71,13 @@ def test_photos_replaced_in_place_are_told(photos: list[str], capsys: Any) -> No
     replace(photos[5], 6)
     code, out, err = call(capsys, "embed", "model", "photos", "--out", "index")
     assert code == 0 and "7 were there before" in out
-    assert "2 of the 7 images in index have changed since they were embedded ('photos/2.bmp', 'photos/5.bmp')" in err
+    assert "2 files of index have changed since they were embedded ('photos/2.bmp', 'photos/5.bmp')" in err
     assert "again with --sync, which embeds those alone" in err
     code, out, _ = call(capsys, "embed", "model", "photos", "--out", "index", "--json")
     assert code == 0 and json.loads(out)["changed"] == 2
     code, _, err = call(capsys, "retrieve", "--images", photos[0], "--index", "index")
-    assert code == 0 and "2 of the answers changed since they were embedded ('photos/2.bmp', 'photos/5.bmp')" in err
+    told = "2 files of the answers changed since they were embedded ('photos/2.bmp', 'photos/5.bmp')"
+    assert code == 0 and told in err
     shutil.rmtree("index")
     assert "changed" not in call(capsys, "embed", "model", "photos", "--out", "index")[2]
     assert "changed" not in call(capsys, "retrieve", "--images", photos[0], "--index", "index")[2]
@@ -86,7 +87,7 @@ def test_python_callers_are_warned(photos: list[str]) -> None:
     encoder = vs.Encoder("model")
     write_index(encoder, photos, "index")
     replace(photos[6], 9)
-    with pytest.warns(UserWarning, match=r"1 of the 7 images in index has changed .* \('photos/6\.bmp'\)"):
+    with pytest.warns(UserWarning, match=r"1 file of index has changed .* \('photos/6\.bmp'\)"):
         write_index(encoder, photos, "index")
     told: list[str] = []
     write_index(encoder, [*photos, photos[0]], "index", options=IndexOptions(on_changed=told.extend))

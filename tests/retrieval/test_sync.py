@@ -107,7 +107,7 @@ def tree(folder: str) -> dict[str, bytes]:
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eight files in two folders, one that cannot be read, and states that count however new a file is."""
-    monkeypatch.setattr(photo_file, "_FRESH", 0)
+    monkeypatch.setattr(photo_file, "FRESH", 0)
     monkeypatch.chdir(tmp_path)
     Path("photos/b").mkdir(parents=True)
     for number in range(7):
@@ -568,7 +568,7 @@ KILLED = """
     import vitsmith.retrieval.writer as writer_file
     from tests.retrieval.test_sync import sync
 
-    photo_file._FRESH = 0
+    photo_file.FRESH = 0
     left = [0]
 
     def counted(real):

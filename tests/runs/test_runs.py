@@ -24,6 +24,7 @@ from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from tests.training.small_runs import FIELDS, command, recipe, settings, splits, write_folder
 from vitsmith.cli.terminal.pictures import put_picture
 from vitsmith.errors import BundleError, InputError, OutputError
+from vitsmith.files import locks
 from vitsmith.files.atomic import claimed
 from vitsmith.records import Measurement
 from vitsmith.report.figure import LIGHT, new_figure
@@ -112,7 +113,7 @@ _EXPORTED = json.dumps({"provenance": {"source": "vitsmith export --to onnx (ops
 def test_without_out_places_are_numbered(folder: Path) -> None:
     names = []
     for _ in range(3):
-        with place_of("merge-tokens", "pets", None) as place, whole_run("merge-tokens", "pets", place) as (run, _):
+        with place_of("merge-tokens", "pets", None) as place, whole_run(place) as run:
             run.write_json("merge.json", {})
         names.append(str(place))
     assert names == ["runs/merge-tokens/pets", "runs/merge-tokens/pets-2", "runs/merge-tokens/pets-3"]
@@ -122,6 +123,22 @@ def test_without_out_places_are_numbered(folder: Path) -> None:
         assert [str(one) for one in (place, other)] == ["runs/merge-tokens/pets-4", "runs/merge-tokens/pets-5"]
         assert not place.exists() and not other.exists()  # so that a process that is killed leaves none
     assert sorted(path.name for path in Path("runs/merge-tokens").iterdir()) == ["pets", "pets-2", "pets-3"]
+
+
+def test_where_there_are_no_locks_two_runs_take_two_places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_fcntl", None)
+    with place_of("prune", "pets", None) as place, place_of("prune", "pets", None) as other:
+        assert [str(one) for one in (place, other)] == ["runs/prune/pets", "runs/prune/pets-2"]
+        for one in (other, place):
+            with whole_run(one) as run:
+                run.write_json("prune.json", {"place": str(one)})
+    assert [json.loads((one / "prune.json").read_text()) for one in (place, other)] == [
+        {"place": "runs/prune/pets"},
+        {"place": "runs/prune/pets-2"},
+    ]
+    with pytest.raises(InputError), place_of("prune", "pets", None):
+        raise InputError("no")
+    assert sorted(path.name for path in Path("runs/prune").iterdir()) == ["pets", "pets-2"]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +411,7 @@ def test_a_result_that_finds_no_place_any_more_is_kept_elsewhere(
     def write(target: Path) -> None:
         if target == place:
             raise OutputError(f"cannot write {target}: No space left on device")
-        with whole_run("compress", target.name, target) as (run, _):
+        with whole_run(target) as run:
             run.write_json("compress.json", {"hours": 5})
 
     with pytest.raises(OutputError, match=r"No space left on device\. Nothing is lost: the output is in (.*), move"):
@@ -623,7 +640,7 @@ def test_a_disk_that_is_full_from_the_start_is_told_by_the_name_one_knows(
     with pytest.raises(OutputError, match="No space left"):
         Run("train", "run", Path("earlier"), force=True)
     told = r"cannot write whole/command\.txt: No space left"
-    with pytest.raises(OutputError, match=told), whole_run("merge-tokens", "whole", Path("whole")):
+    with pytest.raises(OutputError, match=told), whole_run(Path("whole")):
         pass
     assert [path.name for path in folder.iterdir()] == ["earlier"]
     assert "earlier" in Path("earlier/metrics.jsonl").read_text()

@@ -236,7 +236,7 @@ def _write(result: Benchmark, place: Path) -> None:
     from vitsmith.files.atomic import write_text
     from vitsmith.runs.run import whole_run
 
-    with whole_run("benchmark", place.name, place) as (run, _):
+    with whole_run(place) as run:
         run.write_json("benchmark.json", result.to_dict())
         write_text(run.folder / "benchmark.csv", result.to_csv())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -163,13 +164,13 @@ def _print_chosen(found: SearchResult, folder: Path) -> None:
 
 def _keep(found: SearchResult, folder: Path, name: str, without_split: bool) -> Path:
     """Writes the search and returns where. One that found nothing never replaces a model that was found earlier."""
-    from vitsmith.files.atomic import new_folder
-    from vitsmith.runs.place import default_place, write_or_rescue
+    from vitsmith.runs.place import place_of, write_or_rescue
 
-    if not found.holds and (folder / "model").is_dir():
-        say(f"the earlier run in {folder} stays as it is: it has a model, and this one has none")
-        folder = new_folder(default_place("compress", name))
-    write_or_rescue(folder, partial(_write, found, without_split))
+    with ExitStack() as stack:
+        if not found.holds and (folder / "model").is_dir():
+            say(f"the earlier run in {folder} stays as it is: it has a model, and this one has none")
+            folder = stack.enter_context(place_of("compress", name, None))
+        write_or_rescue(folder, partial(_write, found, without_split))
     return folder
 
 
@@ -177,7 +178,7 @@ def _write(found: SearchResult, without_split: bool, place: Path) -> None:
     from vitsmith.runs.run import whole_run
     from vitsmith.weights.bundle.folder import copy_programs, write_bundle
 
-    with whole_run("compress", place.name, place) as (run, _):
+    with whole_run(place) as run:
         run.write_json("compress.json", found.to_dict())
         if found.holds:
             made = found.verified_bundle()

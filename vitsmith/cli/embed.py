@@ -146,7 +146,7 @@ def embed(
     facts = facts_of(index, out, failed) | {"cut": cut, "changed": len(changed)}
     report_index(index, facts, before, json)
     if changed:
-        say(tell_changed(changed, len(index), out))
+        say(tell_changed(changed, out))
     tell_left_out(index, facts, len(sources), allowed=allow_unreadable)
 
 

@@ -169,7 +169,7 @@ class _Scored:
 def _write(scores: dict[str, Any], place: Path) -> None:
     from vitsmith.runs.run import whole_run
 
-    with whole_run("evaluate", place.name, place) as (run, _):
+    with whole_run(place) as run:
         run.write_json("scores.json", scores)
 
 

@@ -18,11 +18,11 @@ from vitsmith.cli.arguments.completion import join_words
 from vitsmith.cli.arguments.examples import epilog
 from vitsmith.cli.arguments.unknown_words import explain
 from vitsmith.cli.terminal.interrupts import Interrupts
-from vitsmith.cli.terminal.output import as_typed, print_line
+from vitsmith.cli.terminal.output import as_remark, print_line
 from vitsmith.cli.terminal.streams import ReaderGone, finish, prepare
 from vitsmith.cli.verbs import Verbs
 from vitsmith.errors import Interrupted, OutputError, VitsmithError, missing_package
-from vitsmith.escapes import shortened, visible
+from vitsmith.escapes import shortened
 from vitsmith.files.failures import why_unusable
 from vitsmith.runs.written import forget_written, written
 
@@ -107,7 +107,7 @@ def fail(message: str, code: int) -> int:
     """One line on standard error, after all results; the exit code."""
     with suppress(ReaderGone, OutputError):
         finish()
-    line = shortened(visible(" ".join(as_typed(message).split())), LONGEST)
+    line = shortened(as_remark(" ".join(message.split())), LONGEST)
     print(f"vitsmith: {line}", file=sys.stderr, flush=True)
     return code
 

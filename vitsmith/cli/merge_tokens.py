@@ -113,7 +113,7 @@ def merge_tokens(
             bundle = bundle.with_split(None)
         with CompressionProgress() as listener:
             merged = run(bundle, target, task_images, REQUIRED.with_changes(asked), listener=listener)
-        facts = merged.to_dict() | _write(merged, model_name(model), place)
+        facts = merged.to_dict() | _write(merged, place)
     for doubt in merged.doubts:
         say(doubt)
     if json:
@@ -135,14 +135,14 @@ def _merge_target(schedule: Schedule, keep: float | None, tokens: int | None) ->
     return MergeTarget(schedule.value, None if keep is None else 1 / keep, tokens)
 
 
-def _write(merged: Merged, name: str, place: Path) -> dict[str, Any]:
+def _write(merged: Merged, place: Path) -> dict[str, Any]:
     """Writes the model if it passed its gate, and its picture; returns where they are."""
     from vitsmith.compress.merge_tokens.result import PICTURE, write_merged
     from vitsmith.runs.place import write_or_rescue
 
     if merged.failures:
         return {}
-    written = write_or_rescue(place, partial(write_merged, merged, name))
+    written = write_or_rescue(place, partial(write_merged, merged))
     return {"written": str(written.folder), "picture": _draw(merged, place / PICTURE)}
 
 

@@ -28,7 +28,7 @@ from vitsmith.cli.arguments.options import (
     seed_option,
 )
 from vitsmith.cli.arguments.texts import read_labels, read_prompts
-from vitsmith.cli.terminal.output import as_typed, print_facts, print_json, print_line, print_table, progress, say
+from vitsmith.cli.terminal.output import as_remark, print_facts, print_json, print_line, print_table, progress, say
 from vitsmith.needs_torch import require_torch
 from vitsmith.probing.shots import SHOTS
 
@@ -166,7 +166,7 @@ def _show(result: Probed) -> None:
     for one in result.models:
         _show_shots(one)
     for failed in result.failed:
-        print_line(as_typed(f"not probed: {about(failed.name, failed.reason)}"))
+        print_line(as_remark(f"not probed: {about(failed.name, failed.reason)}"))
     best = result.best
     print_facts(
         [

@@ -121,7 +121,7 @@ def prune(
         task_images = _images(bundle, described, sources, seed, skip_unreadable)
         required = REQUIRED.with_changes(asked)
         pruned, events = _prune(bundle, task_images, wanted, recipe, required, steps=steps, without_split=without_split)
-        facts = pruned.to_dict() | _write(pruned, model_name(model), events, place)
+        facts = pruned.to_dict() | _write(pruned, events, place)
     for doubt in pruned.doubts:
         say(doubt)
     if json:
@@ -164,14 +164,14 @@ def _prune(
     return pruned, events
 
 
-def _write(pruned: Pruned, name: str, events: list[Event], place: Path) -> dict[str, Any]:
+def _write(pruned: Pruned, events: list[Event], place: Path) -> dict[str, Any]:
     """Writes the model if it passed its gate; returns where."""
     from vitsmith.compress.prune.result import write_pruned
     from vitsmith.runs.place import write_or_rescue
 
     if pruned.failures:
         return {}
-    written = write_or_rescue(place, partial(write_pruned, pruned, name, events=events))
+    written = write_or_rescue(place, partial(write_pruned, pruned, events=events))
     return {"written": str(written.folder)}
 
 

@@ -113,16 +113,14 @@ class Result(ABC):
         require(f"{self.work} of {self.original.where}", self.failures, self.advice)
 
 
-def write_result(
-    verb: str, result: Result, name: str, out: Path | None, more: Callable[[Run], None] = lambda _: None
-) -> Bundle:
-    """Writes a run of a verb, by default into `runs/<verb>/<name>`, whole or not at all; returns the bundle in it.
+def write_result(verb: str, result: Result, target: Path, more: Callable[[Run], None] = lambda _: None) -> Bundle:
+    """Writes a run of a verb at `target`, whole or not at all; returns the bundle in it.
 
-    The run holds the model, the numbers as JSON, the command, and what `more` writes. It replaces what is at `out`.
+    The run holds the model, the numbers as JSON, the command, and what `more` writes. It replaces what is there.
     Raises GateError when the gate refuses the model, OutputError.
     """
     result.require()
-    with whole_run(verb, name, out) as (run, target):
+    with whole_run(target) as run:
         more(run)
         run.write_json(MARKS[verb], result.to_dict())
         write_bundle(result.bundle, run.folder / MODEL)

@@ -82,8 +82,10 @@ def replacing_folder(path: PathLike, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def claimed(path: PathLike) -> Iterator[None]:
+def claimed(path: PathLike) -> Iterator[bool]:
     """Reserve a place for this process while it works: no other process can claim it meanwhile.
+
+    Gives True; False where the file system has no locks, and another process may claim it too.
 
     Raises OutputError when the place cannot be written, or another process has it, which the message and the cause, a
     HeldError, name. Folders that are made above it are removed at the end if they are empty.
@@ -93,12 +95,12 @@ def claimed(path: PathLike) -> Iterator[None]:
     with ExitStack() as stack:
         with explained(target):
             try:
-                _workspace(target, stack, alone=True)
+                workspace = _workspace(target, stack, alone=True)
             except HeldError as held:
                 raise OutputError(
                     f"{target} is being written by {held}: wait until it is done, or choose another place"
                 ) from held
-        yield
+        yield workspace.exclusive
 
 
 def check_writable(path: PathLike) -> None:

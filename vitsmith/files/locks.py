@@ -38,8 +38,10 @@ class HeldError(Exception):
 class Lock:
     """A lock file that this process holds until `release`, or until it ends."""
 
-    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+    def __init__(self, path: Path, handle: IO[bytes], *, exclusive: bool) -> None:
         self._path, self._handle = path, handle
+        self.exclusive = exclusive
+        """False where the file system has no locks, so that another process may have this one too."""
 
     @classmethod
     def take(cls, path: Path, *, wait: bool = False) -> Self:
@@ -47,13 +49,14 @@ class Lock:
         while True:
             handle = path.open("a+b")
             try:
-                if lock(handle, wait=wait) is False:
+                locked = lock(handle, wait=wait)
+                if locked is False:
                     raise HeldError(_holder(handle))
                 if is_at(handle, path):  # otherwise the other process removed it, and a third may have a new one
                     handle.truncate(0)
                     handle.write(_self_description().encode("utf-8", "backslashreplace"))
                     handle.flush()
-                    return cls(path, handle)
+                    return cls(path, handle, exclusive=locked is True)
             except BaseException:
                 handle.close()
                 raise

@@ -43,6 +43,8 @@ class Workspace:
         suffix = target.suffix if len(target.suffix) < 20 else ""
         self.new = folder / f"new{suffix}"
         """The path to write to; its suffix is kept because some libraries need it."""
+        self.exclusive = lock.exclusive
+        """Whether no other process can have this workspace too: False where the file system has no locks."""
 
     @classmethod
     def beside(cls, target: Path, *, alone: bool = False) -> Workspace:

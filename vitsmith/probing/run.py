@@ -175,7 +175,7 @@ def _forget_weights(done: list[Done]) -> None:
 
 
 def _write(place: Path, result: Probed, bundled: Done, probing: Probing) -> Probed:
-    with whole_run("probe", place.name, place) as (run, _):
+    with whole_run(place) as run:
         result = _with_bundle(result, bundled, probing, run.folder / MODEL)
         facts = result.to_dict()
         if result.bundle is not None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from vitsmith.arguments import flag, named_arguments, path
+from vitsmith.arguments import flag, instance, named_arguments, path
 from vitsmith.data.images.photo import FACTS
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, several
@@ -19,7 +19,7 @@ from vitsmith.errors import ImageError, InputError
 from vitsmith.retrieval.changes import file_changes, tell_changed, tell_unrecorded
 from vitsmith.retrieval.description import Dtype, Kind, Space
 from vitsmith.retrieval.index import Index, identity_of
-from vitsmith.retrieval.queries.searchable import SearchableIndex, open_index
+from vitsmith.retrieval.queries.searchable import SearchableIndex
 from vitsmith.retrieval.rows import add_rows, check_texts, nothing_read, rows_of
 from vitsmith.retrieval.sync.options import IndexOptions
 from vitsmith.retrieval.sync.run import sync_index
@@ -54,6 +54,7 @@ def write_index(
     Raises what IndexWriter, `build_index` and `sync_index` do, and InputError for texts when the model cannot read
     them, and for columns with a name that means something else.
     """
+    instance(options, IndexOptions, "`options`", "a vitsmith.IndexOptions")
     if not flag(sync, "sync") and options.drop_others:
         raise InputError("`drop_others` says what `sync` removes: give `sync` too")
     listed = list(several(inputs))
@@ -62,12 +63,12 @@ def write_index(
     synced = None
     with IndexWriter(path(folder, "an index"), space, sync=sync) as writer:
         if sync:
-            _, synced = sync_index(encoder, listed, writer, options, rows)
+            made, synced = sync_index(encoder, listed, writer, options, rows)
         else:
-            build_index(encoder, listed, writer, options, rows)
+            made = build_index(encoder, listed, writer, options, rows)
     if options.on_synced is not None and synced is not None:
         options.on_synced(synced)
-    index = open_index(writer.folder)
+    index = SearchableIndex(made.folder, made.description)
     if index.space.what != "patches":  # which are not searched
         index.encoder = encoder
     return index
@@ -132,7 +133,7 @@ def _tell_kept(
         if options.on_changed is not None:
             options.on_changed(found.changed)
         else:
-            tell(tell_changed(found.changed, len(index), writer.folder))
+            tell(tell_changed(found.changed, writer.folder))
     if found.unrecorded:
         tell(tell_unrecorded(found.unrecorded, len(index), writer.folder))
     if columns is not None and (other := _with_other_columns(index, done, columns)):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitsmith.data.images.photo import FileState
-from vitsmith.errors import shown_names
+from vitsmith.errors import counted, shown_names
 from vitsmith.retrieval.file_state import NAMELESS, is_other
 from vitsmith.retrieval.index import Index
 
@@ -39,11 +39,11 @@ def file_changes(index: Index, positions: Sequence[int] | None = None) -> FileCh
     return FileChanges(changed, unrecorded)
 
 
-def tell_changed(changed: Sequence[str], count: int, where: object) -> str:
+def tell_changed(changed: Sequence[str], where: object) -> str:
     """A line that names changed files of an index and says what to do."""
     verb, their = ("has", "its vector is") if len(changed) == 1 else ("have", "their vectors are")
     return (
-        f"{len(changed):,} of the {count:,} images in {where} {verb} changed since they were embedded "
+        f"{counted(len(changed), 'file')} of {where} {verb} changed since they were embedded "
         f"({shown_names(changed)}), and {their} from before the change: run  vitsmith embed  again with --sync, which "
         "embeds those alone"
     )
@@ -53,7 +53,8 @@ def tell_unrecorded(unrecorded: int, count: int, where: object) -> str:
     """A line that says of how many files it is not known whether they changed, and what to do."""
     return (
         f"{unrecorded:,} of the {count:,} images in {where} were embedded by an older version, which did not record "
-        "their files: whether they have changed since is not known; run  vitsmith embed  again with --sync"
+        "their files: whether they have changed since is not known; run  vitsmith embed  again with --sync, "
+        "which embeds these once more"
     )
 
 

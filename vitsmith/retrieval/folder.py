@@ -111,7 +111,7 @@ def remove_leftovers(folder: Path, known: Collection[str]) -> None:
     left = []
     for path in folder.iterdir():
         half_written = path.name.startswith(".") and path.name.endswith(".partial") and path.is_file()
-        ours = path.name == SYNC or path.name.startswith("part-")
+        ours = path.name.startswith((SYNC, "part-")) and _FILES.fullmatch(path.name)
         if half_written or (ours and path.name not in known):
             left.append(path)
     for path in left:

@@ -177,7 +177,10 @@ class Index:
 
     def _placed(self, positions: Sequence[int] | Array) -> Array:
         """`positions` as int64. Raises InputError for what is none of this index."""
-        chosen = np.asarray(positions)
+        try:
+            chosen = np.asarray(positions)
+        except ValueError:  # lists of several lengths
+            chosen = np.empty((0, 0))
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
             raise InputError(f"positions are a list of whole numbers from 0, as [0, 5], not {shown(positions)}")
         wrong = chosen[(chosen < 0) | (chosen >= len(self))]
@@ -214,6 +217,10 @@ class Index:
         else:
             for part in left:
                 self._verify(part)
+
+    def take_verified(self, earlier: Index) -> None:
+        """Vectors that `earlier` has compared need it no more; `earlier` is this index before parts were added."""
+        self._verified |= earlier._verified
 
     def _verify(self, part: int) -> None:
         if part in self._verified:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.data.images.photo import FileState
+from vitsmith.data.images.photo import FRESH, FileState
 from vitsmith.errors import InputError, shown
 from vitsmith.files.atomic import replacing, sha256
 from vitsmith.json_text import read_json, to_json
@@ -41,8 +41,6 @@ _ITS_OWN = ("id", "path", "embedding", "vector", "score", "copies")
 """What an entry of an index, a row of a table of it or an answer has under these names beside its columns."""
 _LONGEST_NAME = 255
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029`]")
-_FRESH = 2_000_000_000
-"""Nanoseconds in which a file may change again without another time, as in data/images/photo.py."""
 
 
 T = TypeVar("T")
@@ -103,7 +101,7 @@ class PartReader:
         if self._compared.get(path) != state and hashlib.sha256(data).hexdigest() != expected:
             raise _other_content(folder, name, description)
         made = make(data)
-        if time.time_ns() - facts.st_mtime_ns > _FRESH:
+        if time.time_ns() - facts.st_mtime_ns > FRESH:
             self._compared[path] = state
             self._keep((path, make), _Kept(state, made, weight * len(data)))
         return made
@@ -219,8 +217,6 @@ def write_part(folder: Path, number: int, content: PartContent) -> IndexPart:
     if any(content.seen):
         _write_lines(folder / seen_name(number), content.seen)
         files.append(seen_name(number))
-    for name in content.columns:
-        check_column_name(name)
     if content.columns:
         _write_columns(folder / columns_name(number), content.columns)
         files.append(columns_name(number))

@@ -40,7 +40,7 @@ from vitsmith.retrieval.folder import (
     remove_leftovers,
 )
 from vitsmith.retrieval.index import LONGEST, Index, lengths_of, open_index
-from vitsmith.retrieval.part_files import PartContent, hash_names, together, write_part
+from vitsmith.retrieval.part_files import PartContent, check_column_name, hash_names, together, write_part
 from vitsmith.stream import Failure
 
 PART_ROWS = 16_384
@@ -213,10 +213,13 @@ class IndexWriter:
             _check_range(vectors, self._ids)
         else:
             _check_vectors(vectors, self._ids)
+        columns = together(self._columns)
+        for name in columns:
+            check_column_name(name)
         part = write_part(
             self.folder,
             self.description.next_number,
-            PartContent(vectors, self._ids, self._seen, together(self._columns), self._failed),
+            PartContent(vectors, self._ids, self._seen, columns, self._failed),
         )
         part = part.model_copy(update={"names": hash_names(self._names), "retried": self._retried})
         if part.number == len(self.description.parts):

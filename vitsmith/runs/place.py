@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from vitsmith.data.sets.hub_address import hub_name
 from vitsmith.errors import OutputError
-from vitsmith.files.atomic import check_not_around, check_writable, claimed
+from vitsmith.files.atomic import check_not_around, check_writable, claimed, remove_empty
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import HeldError
 from vitsmith.runs.folder import LOCK, holds_anything, is_run_of, locked
@@ -95,6 +95,7 @@ def place_of(
 
     The place is `out`, after `check_place`, or a new numbered one in `runs/<verb>`; no other process may write it
     meanwhile. Nothing is made there before the output is: a process that ends without one, or is killed, leaves none.
+    But where the file system has no locks, an empty folder reserves a numbered place, and a killed process leaves it.
     """
     if out is not None:
         with claimed(out):
@@ -115,14 +116,21 @@ def _unused(wanted: Path) -> Iterator[Path]:
             if os.path.lexists(candidate):
                 continue
             try:
-                stack.enter_context(claimed(candidate))
+                exclusive = stack.enter_context(claimed(candidate))
             except OutputError as error:
                 if isinstance(error.__cause__, HeldError):
                     continue
                 raise
-            if not os.path.lexists(candidate):  # the process that had it before has not written it
-                yield candidate
-                return
+            if not exclusive:  # without locks, an empty folder keeps others away
+                try:
+                    candidate.mkdir()
+                except FileExistsError:
+                    continue
+                stack.callback(remove_empty, candidate)
+            elif os.path.lexists(candidate):  # the process that had it before has written it
+                continue
+            yield candidate
+            return
 
 
 def write_or_rescue(target: Path, write: Callable[[Path], Made], *, otherwise: str = "") -> Made:

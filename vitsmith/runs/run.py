@@ -197,15 +197,10 @@ class Run:
 
 
 @contextmanager
-def whole_run(verb: str, name: str, out: Path | None = None) -> Iterator[tuple[Run, Path]]:
-    """A run that is written completely or not at all, and its place: `out`, or a new folder under `runs/<verb>`.
+def whole_run(target: Path) -> Iterator[Run]:
+    """A run at `target` that is written completely or not at all.
 
-    The old content of `out` is replaced: call `place_of` before the work, which checks that this is allowed.
+    The old content of `target` is replaced: call `place_of` before the work, which checks that this is allowed.
     """
-    target = out if out is not None else new_folder(default_place(verb, name))
-    try:
-        with replacing_folder(target) as partial, Run.within(partial) as run:
-            yield run, target
-    except BaseException:
-        remove_empty(target)  # the reserved name, if it is still empty
-        raise
+    with replacing_folder(target) as partial, Run.within(partial) as run:
+        yield run

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from vitsmith.arguments import Tell
 from vitsmith.data.images.photo import DIGITS
-from vitsmith.errors import InputError
+from vitsmith.errors import InputError, shown_names
 from vitsmith.retrieval.changes import file_changes, tell_unrecorded
 from vitsmith.retrieval.file_state import NAMELESS, is_other
 from vitsmith.retrieval.index import Index
 from vitsmith.retrieval.queries.answers import name_from_here
 
-_SHOWN = 3  # names in a message
 FileId = tuple[int, int]
 
 
@@ -116,13 +115,12 @@ class Listing:
 
     def _left_out(self, names: Sequence[str], index: Index, why_one: str, why: str) -> None:
         if names:
-            shown = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
             told = (
                 f"1 image of {index.folder} {why_one}"
                 if len(names) == 1
                 else f"{len(names):,} images of {index.folder} {why}"
             )
-            self._tell(f"left out: {told} ({shown}); vitsmith embed --sync brings an index up to date")
+            self._tell(f"left out: {told} ({shown_names(names)}); vitsmith embed --sync brings an index up to date")
 
 
 def text_item(text: str, place: int, position: int) -> Item:

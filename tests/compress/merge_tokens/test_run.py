@@ -47,7 +47,7 @@ def test_a_merged_model_without_answers_is_refused_by_the_gate(monkeypatch):
 def test_a_merged_bundle_is_the_same_weights_with_another_configuration(tmp_path):
     bundle = bundle_of()
     found = merge(bundle, MergeTarget(ratio=1.2), photos(), LENIENT, race=speeds(1.1, 1.3))
-    written = write_merged(found, "x", tmp_path / "run")
+    written = write_merged(found, tmp_path / "run")
     assert written.config == change(LARGER, merge=found.tries[0].numbers) and written.labels == bundle.labels
     assert written.weights_hash == bundle.weights_hash and written.identity != bundle.identity
     assert written.provenance.parent == bundle.where and "tokens merged: " in written.provenance.notes[-1]
@@ -84,7 +84,7 @@ def test_the_gate_says_no_to_other_answers(tmp_path):
     found = merge(wavering(), MergeTarget(ratio=1.6), photos(), replace(REQUIRED, agreement=1.0), race=speeds(2))
     assert found.speedup is None and not found.slow
     with pytest.raises(GateError, match=r"top-1 agrees on \d.* \(required 100\.0%\); merge less, try"):
-        write_merged(found, "x", tmp_path / "run")
+        write_merged(found, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert str(found).startswith(f"{1 / found.tries[-1].ratio:.0%} of the FLOPs left, top-1 agreement ")
     assert "; refused: top-1 agrees on " in repr(found) and repr(found).startswith("<Merged ")

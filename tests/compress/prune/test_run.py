@@ -113,7 +113,7 @@ def test_a_pruned_model_that_is_good_enough_is_written(taught: Bundle, colours: 
     assert [stage.name for stage in done.stages] == ["original", "pruned", "distilled"]
     assert (done.failures, done.speedup, done.accuracy.drop) == ((), FASTER, 0)
     assert re.fullmatch(r"<Pruned .*; top-1 .* -> .* \(drop .*\) on colours, .* times as fast .*>", repr(done))
-    written = write_pruned(done, "colours", tmp_path / "run", events=events)
+    written = write_pruned(done, tmp_path / "run", events=events)
     assert [event.steps for event in heard if isinstance(event, Working)] == [36 * 3]
     assert sum(event.steps for event in heard if isinstance(event, Advance)) == 36 * 3
     files = {path.name for path in (tmp_path / "run").iterdir()}
@@ -159,7 +159,7 @@ def test_what_falls_short_is_refused_and_not_written(
     done = prune(taught, noisy, pruning, None, required, race=measured(speedup))
     assert [stage.name for stage in done.stages] == ["original", "pruned"]
     with pytest.raises(GateError, match=f"was refused, nothing was written: .*{told}"):
-        write_pruned(done, "colours", tmp_path / "run")
+        write_pruned(done, tmp_path / "run")
     assert not (tmp_path / "run").exists() and done.to_dict()["failures"]
 
 
@@ -208,9 +208,8 @@ def test_nothing_is_left_of_a_run_that_cannot_be_written(
 
     monkeypatch.setattr("vitsmith.compress.result.write_bundle", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_pruned(done, "colours")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert list((tmp_path / "runs" / "prune").iterdir()) == []
+        write_pruned(done, Path("runs/prune/colours"))
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_only_runs_of_prune_are_replaced(tmp_path: Path) -> None:

@@ -16,20 +16,23 @@ def listed_images(sources: list[Any], columns: Columns, begun: Path | None) -> t
     """The images with their columns: 'photos/moon.jpg' for './photos/moon.jpg', and not a second time.
 
     They stay as they are where `begun`, the folder of an index that is to be continued, was begun with them so, as
-    older versions did. Says how many files were given again.
+    older versions did. Says how many files were given again. Raises InputError for one that is given again with other
+    columns.
     """
-    from vitsmith.errors import counted
+    from vitsmith.errors import InputError, counted
     from vitsmith.retrieval.folder import current_folder
     from vitsmith.retrieval.sync.held import path_key
 
-    here, known = current_folder(), set[str]()
+    here, known = current_folder(), dict[str, int]()
     kept: list[int] = []
     for at, source in enumerate(sources):
         if isinstance(source, str):
             key = path_key(source, here)
             if key in known:
+                if columns is not None and columns[at] != columns[known[key]]:
+                    raise InputError(f"{source!r} is given twice, with other columns: give it once")
                 continue
-            known.add(key)
+            known[key] = at
         kept.append(at)
     plain = [_plain(sources[at]) for at in kept]
     again = len(sources) - len(kept)

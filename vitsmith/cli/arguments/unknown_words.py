@@ -76,6 +76,7 @@ _PRECISION_HERE = (
     "vitsmith export --precision fp16"
 )
 ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("--label-column",), "--drop-others", "labels are not read here, and a table needs none: leave it out"),
     (_HALF, "--fixed-batch", "write --precision fp16"),
     ((*_HALF, "--bf16"), "--precision", _PRECISION_HERE),
     (_HALF, "", "vitsmith export --precision fp16  makes a program in half precision"),
@@ -88,7 +89,8 @@ ABSENT: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (_EPOCHS, "--steps", "--steps says how many updates there are, and 0 means none"),
     (_EPOCHS, "", "nothing is trained here; for training write  vitsmith train DATA --set schedule.epochs=10"),
 )
-"""Options of other tools, an option that the verb must have ('': any verb), and the message; the first that fits."""
+"""Options of other tools and of older versions, an option that the verb must have ('': any verb), and the message; the
+first that fits."""
 _SWITCHES = ("--json", "--csv")
 CLOSE = 0.75
 """The least similarity (`difflib`) of an option to what was typed, to be suggested."""

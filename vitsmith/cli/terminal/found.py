@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.cli.terminal.output import as_typed, print_json_line, print_line, progress, say
+from vitsmith.cli.terminal.output import as_remark, as_typed, print_json_line, print_line, progress, say
+from vitsmith.errors import counted, shown_names
 
 if TYPE_CHECKING:
     from vitsmith.retrieval.index import Index
@@ -40,7 +41,7 @@ class FoundWriter:
         if not (answers.note and answers.query):
             return
         if self._several and not self._json:
-            print_line(f"no answer: {as_typed(answers.note)}")
+            print_line(as_remark(f"no answer: {answers.note}"))
         elif answers.note != self.told:
             say(f"no answer to {answers.query!r}: {answers.note}")
 
@@ -123,19 +124,15 @@ def _tell_files(index: Index, positions: Sequence[int], gone: Sequence[str], don
         )
     if changed := [shown_name(root, name) for name in changes.changed]:
         say(
-            f"{len(changed):,} of the answers changed since they were embedded ({_some(changed)}) and were {done} by "
-            "the image before: run  vitsmith embed  again with --sync, which embeds those alone"
+            f"{counted(len(changed), 'file')} of the answers changed since they were embedded ({shown_names(changed)}) "
+            f"and were {done} by the image before: run  vitsmith embed  again with --sync, which embeds those alone"
         )
     left = [shown_name(root, name) for name in dict.fromkeys(gone)]
     if left and index.space.kind == "images" and root:
         say(
-            f"answers whose files are not there any more, moved or deleted since: {len(left):,} ({_some(left)}); "
+            f"answers whose files are not there any more, moved or deleted since: {len(left):,} ({shown_names(left)}); "
             "vitsmith embed --sync brings an index up to date"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def which_told(where: str, settings: AnswerSettings) -> str:

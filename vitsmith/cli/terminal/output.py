@@ -51,10 +51,14 @@ def know_options(typed: Mapping[str, str]) -> None:
 def as_typed(message: str) -> str:
     """A message, with the arguments of Python that it names (`max_drop`) as they are typed here (--max-drop).
 
-    Only arguments of the verb that runs: anything else in backquotes may be a name of the user's. Names of thousands of
-    characters are shortened.
+    Only arguments of the verb that runs: anything else in backquotes may be a name of the user's.
     """
-    return with_short_names(_ARGUMENT.sub(lambda named: _typed.get(named[1], named[0]), message))
+    return _ARGUMENT.sub(lambda named: _typed.get(named[1], named[0]), message)
+
+
+def as_remark(message: str) -> str:
+    """A message as a person reads it, in one line: `as_typed`, and very long names are shortened."""
+    return visible(with_short_names(as_typed(message)))
 
 
 def print_line(text: str = "") -> None:
@@ -164,7 +168,7 @@ def lost_told(paired: Paired) -> str:
 
 def say(message: str) -> None:
     """A remark for the person at the terminal, on standard error: one line."""
-    print(visible(as_typed(message)), file=sys.stderr, flush=True)
+    print(as_remark(message), file=sys.stderr, flush=True)
 
 
 class _NoBar:

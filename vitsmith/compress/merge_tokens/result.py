@@ -179,6 +179,6 @@ def _needed(share: float) -> float:
     return 1 / (1 - share) if share < 1 else float("inf")
 
 
-def write_merged(merged: Merged, name: str, out: Path | None = None) -> Bundle:
+def write_merged(merged: Merged, target: Path) -> Bundle:
     """Writes a run of `merge-tokens` as `write_result` does."""
-    return write_result("merge-tokens", merged, name, out)
+    return write_result("merge-tokens", merged, target)

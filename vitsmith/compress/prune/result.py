@@ -138,7 +138,7 @@ def model_config(bundle: Bundle) -> ImageModelConfig:
     return config
 
 
-def write_pruned(pruned: Pruned, name: str, out: Path | None = None, *, events: Iterable[Event] = ()) -> Bundle:
+def write_pruned(pruned: Pruned, target: Path, *, events: Iterable[Event] = ()) -> Bundle:
     """Writes a run of `prune` as `write_result` does, with the recipe and the log of the distillation."""
 
     def write_distillation(run: Run) -> None:
@@ -147,4 +147,4 @@ def write_pruned(pruned: Pruned, name: str, out: Path | None = None, *, events: 
         if pruned.recipe is not None:
             run.write_json("recipe.json", pruned.recipe.model_dump(mode="json"))
 
-    return write_result("prune", pruned, name, out, write_distillation)
+    return write_result("prune", pruned, target, write_distillation)

@@ -156,7 +156,7 @@ def quantize_to(
     When no int8 program passes, only the table is written, and an earlier run is not replaced.
     """
     try:
-        with whole_run("quantize", target.name, target) as (run, _):
+        with whole_run(target) as run:
             result = quantize(bundle, images, run.folder / MODEL, settings, listener=listener)
             if result.bundle is None and is_run_of("quantize", target):
                 raise _KeepsEarlier

@@ -16,7 +16,7 @@ from vitsmith.data.images.header import header_orientation, is_camera_raw, open_
 from vitsmith.data.images.sources import SelfReading, read_path
 
 DIGITS = 32  # hexadecimal digits of SHA-256: enough to tell two versions of one file apart
-_FRESH = 2_000_000_000
+FRESH = 2_000_000_000
 """Nanoseconds in which a file may change again without another time: FAT counts in two seconds."""
 
 
@@ -76,7 +76,7 @@ FACTS = ("taken", "latitude", "longitude", "width", "height", "bytes")
 
 def state_of(found: os.stat_result, data: bytes | None = None, *, digest: str = "") -> FileState:
     """The state of a file with the content `data`, which was `found` so just before that was read."""
-    fresh = time.time_ns() - found.st_ctime_ns < _FRESH
+    fresh = time.time_ns() - found.st_ctime_ns < FRESH
     digest = digest if data is None else hashlib.sha256(data).hexdigest()[:DIGITS]
     return FileState(found.st_size, found.st_mtime_ns, digest, 0 if fresh else found.st_ctime_ns)
 

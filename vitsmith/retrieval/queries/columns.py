@@ -135,7 +135,11 @@ class ValueColumn(NamedTuple):
 
     def _compare_number(self, value: Any, holds: Comparison) -> Truth:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            told = f": write {value} without quotes" if _is_number(value) else f", and {shown(value)} is none"
+            told = (
+                f": write {value} without quotes"
+                if isinstance(value, str) and _is_number(value)
+                else f", and {shown(value)} is none"
+            )
             raise WrongKind(f"{self.written} holds numbers{told}")
         exact = self.values.dtype == object or (isinstance(value, int) and abs(value) > _EXACT)
         return self.truth(holds(self.values.astype(object) if exact else self.values, value))

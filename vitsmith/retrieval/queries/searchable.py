@@ -98,8 +98,8 @@ class SearchableIndex(Index):
             approximate: faster in large indexes, but answers may be missing; needs faiss. See `AnswerList.searched`.
 
         Raises InputError for what cannot be read or has no direction, for what `exclude_query` cannot know the entry of
-        (vectors and pixels), for a mistake in `where`, for an index of
-        patches, and for a model that is not there or not that of the index.
+        (vectors and pixels), for a mistake in `where`, for an index of patches, and for a model that is not there or
+        not that of the index.
         """
         from vitsmith.retrieval.queries.nearest import AnswerSettings, answer
 
@@ -140,7 +140,10 @@ class SearchableIndex(Index):
         if self.space.kind == "images":
             columns["path"] = [str(self.path_of(name)) for name in ids]
             columns["copies"] = self.copies(range(len(self)))
-        columns |= self.columns(*self.column_names)
+        # Older versions took any name for a column: these have `id` as `column_id`.
+        own = {"id", "path", "copies", "vector"}
+        held = self.columns(*self.column_names)
+        columns |= {f"column_{name}" if name in own else name: values for name, values in held.items()}
         if flag(vectors, "vectors"):
             columns["vector"] = list(self.rows(np.arange(len(self))))
         return frame(columns)

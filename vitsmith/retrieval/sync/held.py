@@ -74,7 +74,7 @@ class Holdings:
 
     def __init__(self, index: Index, published: Description) -> None:
         """`index` has the parts of `published`, the description that readers have, and those of an unfinished sync."""
-        self.published = published
+        self.published, self.index = published, index
         self.texts = index.space.kind == "texts"
         self.parts: list[HeldPart] = []
         self.rows: list[HeldRow] = []
@@ -86,6 +86,7 @@ class Holdings:
 
     def follow(self, index: Index) -> None:
         """Add the parts that `index` has beyond those that are known."""
+        index.take_verified(self.index)
         self.index = index
         for at in range(len(self.parts), len(index.description.parts)):
             description = self.published if at < len(self.published.parts) else index.description
