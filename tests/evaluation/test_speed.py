@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vitsmith.evaluation.speed import PACE, Cost, Runner, Speed, measure_speed, measure_speedup
+from vitsmith.evaluation.speed import PACE, MeasuredCost, Runner, Speed, measure_speed, measure_speedup
 from vitsmith.evaluation.timing import Pace
 
 
@@ -116,7 +116,7 @@ def test_what_an_engine_raises_is_raised(broken: Runner) -> None:
 
 
 def test_a_cost_becomes_measurements_with_units() -> None:
-    cost = Cost("model", "onnx", 0.75, 0.98, Speed(latency_ms=1.5, images_per_second=800, batch=32))
+    cost = MeasuredCost("model", "onnx", 0.75, 0.98, Speed(latency_ms=1.5, images_per_second=800, batch=32))
     found = {(one.title, one.value, one.unit) for one in cost.measurements()}
     assert found == {
         ("size", 0.75, "MiB"),

@@ -14,7 +14,7 @@ from vitsmith.errors import MissingPackageError
 from vitsmith.evaluation.accuracy import wilson_interval
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import score_logits
-from vitsmith.evaluation.speed import Cost, Speed
+from vitsmith.evaluation.speed import MeasuredCost, Speed
 from vitsmith.gate import SAME_ANSWERS, Paired, Verdict
 from vitsmith.predict import show_probability
 from vitsmith.report.figure import DARK, DPI, HEIGHT, LIGHT, WIDTH, Theme, new_figure, png
@@ -183,7 +183,7 @@ def test_the_page_holds_what_it_was_given_and_nothing_from_elsewhere() -> None:
 def test_hostile_text_is_escaped_wherever_it_stands() -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     sample = sample_of(pixels, predicted=HOSTILE, probability=0.5, truth=f"not {HOSTILE}", source=HOSTILE)
-    cost = Cost(HOSTILE, HOSTILE, 1.0, 0.5, Speed(1.0, 1.0, 2))
+    cost = MeasuredCost(HOSTILE, HOSTILE, 1.0, 0.5, Speed(1.0, 1.0, 2))
     hostile = report(
         title=HOSTILE,
         summary=HOSTILE,
@@ -233,8 +233,8 @@ def test_the_table_of_classes_counts_what_a_plain_loop_counts() -> None:
 
 def test_costs_and_gate_become_tables() -> None:
     costs = [
-        Cost("model", "torch", 0.571, 0.9861, Speed(1.634, 1413.2, 32)),
-        Cost("model-onnx", "onnx", 0.764, 0.9861, Speed(0.184, 12072.4, 32)),
+        MeasuredCost("model", "torch", 0.571, 0.9861, Speed(1.634, 1413.2, 32)),
+        MeasuredCost("model-onnx", "onnx", 0.764, 0.9861, Speed(0.184, 12072.4, 32)),
     ]
     doubts = ("360 images are too few",)
     verdict = Verdict(56, 4.3e-7, 1.0, 1.0, (), accuracy=Paired(360, lost=0, gained=0, both=350), doubts=doubts)

@@ -53,7 +53,7 @@ _AT = {name: number for number, name in enumerate(TERMS)}
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkPart:
     """One part of a model that computes at once: its work, and where it lies between calibrated sizes."""
 
     counts: Array
@@ -66,11 +66,11 @@ class Part:
 class Work:
     """The work of one call."""
 
-    outer: Part
+    outer: WorkPart
     """Everything but the blocks in between: patches, the first and the last block, and the head."""
-    blocks: tuple[Part, ...]
+    blocks: tuple[WorkPart, ...]
     """The other blocks."""
-    front: Part | None
+    front: WorkPart | None
     """The ResNet of a hybrid."""
     batch: int
     family: str = field(default="vit")
@@ -86,12 +86,12 @@ def work_of(config: ModelConfig, batch: int = 1) -> Work:
     """The work of a call of `batch` images; of two towers, that of the image tower."""
     tower: ImageModelConfig = config.image if isinstance(config, LiTConfig) else config
     blocks = list(_mixer_blocks(tower, batch) if isinstance(tower, MixerConfig) else _blocks(tower, batch))
-    first, *between, last = blocks if len(blocks) > 1 else [Part(np.zeros(len(TERMS))), *blocks]
+    first, *between, last = blocks if len(blocks) > 1 else [WorkPart(np.zeros(len(TERMS))), *blocks]
     stem = _stem(tower, batch)
-    outer = Part(first.counts + last.counts + stem, blocks[0].tokens, tower.width)
+    outer = WorkPart(first.counts + last.counts + stem, blocks[0].tokens, tower.width)
     front = None
     if isinstance(tower, ViTConfig) and tower.resnet:
-        front = Part(_resnet(tower.resnet, tower.image_size, batch), blocks[0].tokens, tower.width)
+        front = WorkPart(_resnet(tower.resnet, tower.image_size, batch), blocks[0].tokens, tower.width)
     return Work(outer, tuple(between), front, batch, tower.family)
 
 
@@ -110,13 +110,13 @@ class _Counts:
         self.add(products=rows * inputs * outputs, weights=inputs * outputs, rows=rows * max(inputs, outputs))
 
 
-def _blocks(config: ViTConfig, batch: int) -> Iterator[Part]:
+def _blocks(config: ViTConfig, batch: int) -> Iterator[WorkPart]:
     """The blocks of a ViT, in order; the last computes no more tokens than the head needs."""
     counts = config.tokens_per_block
     for number, (tokens, left) in enumerate(pairwise(counts)):
         last = number == config.depth - 1 and config.pooling == "token"
         kept = 1 + config.distillation_token if last else tokens
-        yield Part(_block(config, batch, tokens, kept, min(kept, left)), tokens, config.width)
+        yield WorkPart(_block(config, batch, tokens, kept, min(kept, left)), tokens, config.width)
 
 
 def _block(config: ViTConfig, batch: int, tokens: int, kept: int, left: int) -> Array:
@@ -148,7 +148,7 @@ def _block(config: ViTConfig, batch: int, tokens: int, kept: int, left: int) -> 
     return work.numbers
 
 
-def _mixer_blocks(config: MixerConfig, batch: int) -> Iterator[Part]:
+def _mixer_blocks(config: MixerConfig, batch: int) -> Iterator[WorkPart]:
     work, rows, width = _Counts(), batch * config.tokens, config.width
     work.add(block=1, norms=2 * rows * width, transposes=2 * rows * width)
     for inputs, outputs in ((config.tokens, config.tokens_mlp_width), (config.tokens_mlp_width, config.tokens)):
@@ -157,7 +157,7 @@ def _mixer_blocks(config: MixerConfig, batch: int) -> Iterator[Part]:
     work.product(rows, config.channels_mlp_width, width)
     hidden = batch * width * config.tokens_mlp_width + rows * config.channels_mlp_width
     work.add(**{f"gelu_{config.gelu}": hidden})
-    return (Part(work.numbers, config.tokens, width) for _ in range(config.depth))
+    return (WorkPart(work.numbers, config.tokens, width) for _ in range(config.depth))
 
 
 def _stem(config: ImageModelConfig, batch: int) -> Array:

@@ -37,7 +37,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Cost:
+class MeasuredCost:
     """Accuracy and costs of one bundle."""
 
     name: str

@@ -13,7 +13,7 @@ from vitsmith.data.images.read import read_image
 from vitsmith.data.sets.samples import Splits
 from vitsmith.escapes import shell_quoted
 from vitsmith.evaluation.evaluation import Evaluation
-from vitsmith.evaluation.speed import Cost
+from vitsmith.evaluation.speed import MeasuredCost
 from vitsmith.gate import SAME_ANSWERS, Verdict
 from vitsmith.machine import describe_machine
 from vitsmith.models.cost import parameters
@@ -66,7 +66,7 @@ class QuickstartResult:
     images: Path
     """The folder of `files`."""
     files: tuple[ImageFile, ...]
-    costs: tuple[Cost, Cost]
+    costs: tuple[MeasuredCost, MeasuredCost]
     """The costs of the trained bundle and of the exported one."""
     seconds: float
     """Seconds from opening the data to the last measurement."""

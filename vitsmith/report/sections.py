@@ -13,7 +13,7 @@ from PIL import Image
 from vitsmith.evaluation.calibration import log_probabilities
 from vitsmith.evaluation.evaluation import Evaluation
 from vitsmith.evaluation.scores import Scores
-from vitsmith.evaluation.speed import Cost
+from vitsmith.evaluation.speed import MeasuredCost
 from vitsmith.gate import Requirements, Verdict
 from vitsmith.report.figure import picture
 from vitsmith.report.page import Figure, Sample, Section, Table
@@ -105,12 +105,12 @@ def classes_table(scores: Scores, classes: Sequence[str]) -> Table:
     return Table(("class", "images", "right", "accuracy", "most often mistaken for"), tuple(rows), caption)
 
 
-def costs_section(costs: Sequence[Cost], how: str) -> Section:
+def costs_section(costs: Sequence[MeasuredCost], how: str) -> Section:
     """The section on size, speed and accuracy; `how` says what was timed, and where."""
     return Section("Size, speed and accuracy", text=how, table=costs_table(costs))
 
 
-def costs_table(costs: Sequence[Cost]) -> Table:
+def costs_table(costs: Sequence[MeasuredCost]) -> Table:
     """A row for each bundle, all measured with the same batch."""
     batch = costs[0].speed.batch
     columns = ("bundle", "size, MiB", "top-1", "one image, ms", f"images/s, batch {batch}")

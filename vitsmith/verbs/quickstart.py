@@ -19,7 +19,7 @@ from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import GateError, MissingPackageError
 from vitsmith.evaluation.evaluation import Evaluation, compare_accuracy, evaluate
-from vitsmith.evaluation.speed import Cost, Speed, measure_speed
+from vitsmith.evaluation.speed import MeasuredCost, Speed, measure_speed
 from vitsmith.exporters.gate import Gate
 from vitsmith.exporters.run import export
 from vitsmith.files.atomic import optional, replacing, write_text
@@ -205,7 +205,7 @@ def predict_files(predictor: Predictor, samples: Samples, folder: Path) -> tuple
 
 def measure(
     predictors: tuple[Predictor, Predictor], evaluations: tuple[Evaluation, Evaluation], samples: Samples
-) -> tuple[Cost, Cost]:
+) -> tuple[MeasuredCost, MeasuredCost]:
     """Measure size and speed of both bundles, and write them with the scores into each bundle."""
     tensors = np.stack([load_image(source, predictors[0].bundle.preprocessing) for source in samples.sources[:BATCH]])
     speeds = measure_speed([predictor.engine for predictor in predictors], tensors)
@@ -232,14 +232,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _cost(predictor: Predictor, evaluation: Evaluation, speed: Speed) -> Cost:
+def _cost(predictor: Predictor, evaluation: Evaluation, speed: Speed) -> MeasuredCost:
     folder = predictor.bundle.folder
     assert folder is not None
     mib = program_mib(folder)
     engine = predictor.engine.name
     if engine == "torch" and torch.cuda.is_available():
         engine = "torch on GPU"
-    return Cost(folder.name, engine, mib, evaluation.scores.top1, speed)
+    return MeasuredCost(folder.name, engine, mib, evaluation.scores.top1, speed)
 
 
 def _show(evaluation: Evaluation) -> str:

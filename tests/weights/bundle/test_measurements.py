@@ -18,7 +18,7 @@ from tests.tiny import VIT, pictures, tiny_model
 from tests.training.small_runs import splits, write_folder
 from vitsmith import Bundle, ImageSpec, Labels, Measurement
 from vitsmith.compress.merge_tokens.run import merge_by
-from vitsmith.evaluation.speed import Cost, Speed
+from vitsmith.evaluation.speed import MeasuredCost, Speed
 from vitsmith.machine import describe_machine
 from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec
@@ -106,7 +106,7 @@ def test_what_does_not_say_its_precision_is_of_the_programs_own() -> None:
 
 
 def test_evaluation_and_benchmark_and_quickstart_use_the_same_names() -> None:
-    cost = Cost("x", "onnx", 1.5, 0.9, Speed(3.0, 90.0, 16))
+    cost = MeasuredCost("x", "onnx", 1.5, 0.9, Speed(3.0, 90.0, 16))
     assert [one.title for one in cost.measurements()] == [
         "size",
         "latency_p50 (onnx, one image)",

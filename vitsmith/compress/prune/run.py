@@ -23,7 +23,7 @@ from vitsmith.errors import ImageError, InputError
 from vitsmith.evaluation.accuracy import right_answers
 from vitsmith.evaluation.evaluation import refuse_regression
 from vitsmith.evaluation.scores import score_logits
-from vitsmith.evaluation.speed import Cost, Race, Runner, measure_speedup
+from vitsmith.evaluation.speed import MeasuredCost, Race, Runner, measure_speedup
 from vitsmith.gate import Requirements, refusing
 from vitsmith.machine import describe_machine
 from vitsmith.models.build import ImageModel, count_parameters
@@ -188,7 +188,7 @@ def _described(found: Pruned) -> Bundle:
     name = "top1" if found.images.labelled else "agreement"
     interval, machine = last.scores.top1_interval, describe_machine()
     top1 = accuracy(last.scores.top1, found.images.name, machine, metric=name, interval=interval)
-    cost = Cost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
+    cost = MeasuredCost(last.name, "torch", last.mib, last.scores.top1, found.speedup.after)
     return bundle.measured(top1, *cost.measurements())
 
 
