@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsmith.data.text.cleaning import clean
-from vitsmith.data.text.pieces import open_vocabulary
+from vitsmith.data.text.pieces import count_sentence_pieces, open_vocabulary
 from vitsmith.data.text.scripts import count_scripts, describe_scripts
-from vitsmith.data.text.tokenizer_json import describe_tokenizer, piece_ids
+from vitsmith.data.text.tokenizer_json import count_json_pieces, describe_tokenizer
 from vitsmith.errors import InputError, MissingPackageError, shown
 from vitsmith.text_spec import TextSpec
 
@@ -180,16 +180,28 @@ def list_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
 
 
 def count_pieces(spec: TextSpec, vocabulary: bytes) -> int:
-    """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError as `Tokenizer`.
+    """The number of pieces in a vocabulary file, whatever `spec.vocabulary` says. Raises InputError for another file.
 
-    That of a tokenizer.json is known without its library too: a model is the same where nobody reads its texts.
+    No library is asked, as the number is a part of a model's identity, which is the same on every machine.
     """
+    match spec.tokenizer:
+        case "tokenizers":
+            return count_json_pieces(describe_tokenizer(vocabulary))
+        case "sentencepiece":
+            return count_sentence_pieces(vocabulary)
+        case "wordpiece" | "bpe":
+            return open_vocabulary(spec, vocabulary).count
+
+
+def why_unreadable(spec: TextSpec, vocabulary: bytes) -> str:
+    """Why the library of a vocabulary file cannot read it; '' where it can, or is not installed."""
     try:
-        return open_vocabulary(spec, vocabulary).count
+        open_vocabulary(spec, vocabulary)
     except MissingPackageError:
-        if spec.tokenizer != "tokenizers":
-            raise
-        return len(piece_ids(describe_tokenizer(vocabulary)))
+        return ""
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _is_punctuation(word: str) -> bool:

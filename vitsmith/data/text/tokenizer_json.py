@@ -167,6 +167,17 @@ def piece_ids(described: Described) -> dict[str, int]:
         raise InputError(f"the vocabulary {_NOT_ONE}") from None
 
 
+def count_json_pieces(described: Described) -> int:
+    """The number of pieces in a tokenizer.json as the tokenizers library counts them, which needs not be there.
+
+    A list of pieces counts each of its entries, also one that it has twice; an added token without letters is none.
+    Raises InputError.
+    """
+    own = described["model"]["vocab"] if piece_ids(described) else ()
+    added = {one["content"] for one in described.get("added_tokens") or ()} - {""}
+    return len(own) + len(added - set(own if isinstance(own, dict) else (piece for piece, *_ in own)))
+
+
 def with_clip_rules(described: Described, start: str, end: str, unknown: str) -> Described:
     """A tokenizer.json whose pieces are read by the rules of transformers' CLIPTokenizer, whatever its own are.
 

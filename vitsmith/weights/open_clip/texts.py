@@ -11,7 +11,7 @@ from pathlib import Path
 from vitsmith.data.text.byte_pairs import merges_in
 from vitsmith.data.text.cleaning import clean
 from vitsmith.data.text.prompts import named_templates
-from vitsmith.data.text.tokenizer import UNUSED, count_pieces
+from vitsmith.data.text.tokenizer import UNUSED, count_pieces, why_unreadable
 from vitsmith.data.text.tokenizer_json import Described, describe_tokenizer
 from vitsmith.errors import InputError
 from vitsmith.files.contents import read_words
@@ -75,9 +75,11 @@ def _of_transformers(
 ) -> Texts:
     """What was found for a tokenizer of transformers, which gets texts that open_clip has cleaned.
 
-    `blank_end`: the end token, BERT's [SEP], becomes token 0. Raises InputError.
+    `blank_end`: the end token, BERT's [SEP], becomes token 0. The rules, and so the identity of the model, are the same
+    whether or not the library is there that reads the vocabulary, and whether or not it can. Raises InputError.
     """
-    own = found.spec.model_copy(update={"cleaning": cleaning, "reserved": ()})
+    # Without ftfy, which need not be there: it may change a word that is not ASCII, which is then refused as it stands.
+    own = found.spec.model_copy(update={"cleaning": tuple(step for step in cleaning if step != "ftfy"), "reserved": ()})
     changes = {
         "cleaning": (*cleaning, *found.spec.cleaning),
         "end_token": 0 if blank_end else None,
@@ -88,4 +90,7 @@ def _of_transformers(
     if pieces + UNUSED < tower.vocabulary:  # CLIPA has more embeddings than BERT has pieces
         changes["pieces"] = pieces
         notes += (f"the text tower knows {tower.vocabulary:,} tokens, and its tokenizer has {pieces:,}",)
-    return replace(found, spec=found.spec.model_copy(update=changes), notes=notes)
+    spec = found.spec.model_copy(update=changes)
+    if found.vocabulary is not None and (refused := why_unreadable(found.spec, found.vocabulary)):
+        return Texts(spec, None, notes, refused)
+    return replace(found, spec=spec, notes=notes)
