@@ -107,6 +107,21 @@ def test_one_file_in_two_classes_is_told_and_makes_no_score_too_good(pair: list[
     assert same == told and leak.startswith(f"1 of the {len(others)} held-out images are training images too")
 
 
+def test_copies_among_the_held_out_images_widen_the_intervals_and_are_told(pair: list[Bundle]) -> None:
+    before = vs.probe("pets", pair[0], bundle=False, tell=lambda _: None)
+    splits = open_dataset("pets", seed=0)
+    first, *others = (Path(str(one)) for one in splits.val.sources if "cat" in str(one))
+    for copy in others:
+        copy.write_bytes(first.read_bytes())
+    probed = vs.probe("pets", pair[0], bundle=False, tell=lambda _: None)
+    (told,) = probed.remarks
+    assert told.startswith(f"{len(others)} of the {len(splits.val)} held-out images are copies of others: accuracy")
+    assert before.remarks == () and others
+    score, unlike = probed.best.scores[0], len(splits.val) - len(others) - 1
+    assert score.independent == pytest.approx(len(splits.val) ** 2 / (unlike + (len(others) + 1) ** 2))
+    assert score.images == len(splits.val) and before.best.scores[0].independent == len(splits.val)
+
+
 def test_all_images_that_cannot_be_read_are_told_at_once(pair: list[Bundle]) -> None:
     train = open_dataset("pets", seed=0).train
     broken = [train.names[at] for at in (3, 5, 7)]

@@ -5,7 +5,7 @@ N training images, M held-out ones, D features, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +75,8 @@ def measure(
             raise DatasetError(f"there are no {what} images that can be read")
     fitted, validated = _fit_logistic(backbone, train, methods, watch)
     images, kind = fitted.images, fitted.kind
-    queries = _labelled(backbone, held_out, kind, methods)
+    labels = held_out.labels.tolist()
+    queries = _labelled(backbone, held_out, kind, methods, _copies(list(zip(held_out.contents, labels, strict=True))))
     scores = _score_all(backbone.name, fitted, queries, watch)
     warnings: list[str] = []
     if backbone.reads_text:
@@ -172,9 +173,9 @@ def _labelled(
     return LabelledFeatures(backbone.part(features.values, kind), features.labels, len(methods.classes), groups)
 
 
-def _copies(contents: Sequence[bytes]) -> Tensor | None:
-    """(N,) a number that copies of one file share, so that they lie in one fold; None where there are none."""
-    first: dict[bytes, int] = {}
+def _copies(contents: Sequence[Hashable]) -> Tensor | None:
+    """(N,) a number that copies of one file share: they lie in one fold and count once; None where there are none."""
+    first: dict[Hashable, int] = {}
     groups = [first.setdefault(content, at) for at, content in enumerate(contents)]
     return torch.tensor(groups) if len(first) < len(groups) else None
 

@@ -85,7 +85,7 @@ def _remarks(probing: Probing, done: Sequence[Done]) -> tuple[str, ...]:
 
 
 def _copies(splits: Splits, one: Done) -> list[str]:
-    """What to know about images with the same content: they have other labels, or lie on both sides.
+    """What to know about images with the same content: they have other labels, are held out, or lie on both sides.
 
     Those with other labels are no leak: a model that learned one of them answers the other wrongly.
     """
@@ -104,6 +104,12 @@ def _copies(splits: Splits, one: Done) -> list[str]:
             f"{sum(map(len, differing)):,} of the {sum(len(features) for _, features in sides):,} images are the same "
             f"files as images of another class: {name} is in {splits.classes[label]!r} and {copy} in "
             f"{splits.classes[other]!r}, so no answer is right for both: keep the copy with the right label"
+        )
+    images = list(zip(one.held_out.contents, one.held_out.labels.tolist(), strict=True))
+    if twice := len(images) - len(set(images)):
+        told.append(
+            f"{twice:,} of the {len(images):,} held-out images are copies of others: accuracy counts every file, and "
+            "intervals count copies as one image"
         )
     known = np.setdiff1d(one.record.train, np.array([copies[0][2] for copies in differing], np.uint64))
     return told + replace(one.record, train=known, earlier=SplitRecord.empty().earlier).leaks("")

@@ -71,6 +71,34 @@ def test_the_interval_holds_the_true_mean() -> None:
     assert 0.92 < held.mean() < 0.99
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("mean", [0.5, 0.85])
+def test_the_interval_of_a_few_images_holds_the_true_mean(images: int, mean: float) -> None:
+    """Images of which most are nearly always right or nearly always wrong, whatever the draw."""
+    random, held = np.random.default_rng(images), 0
+    for _ in range(400):
+        right = random.random((20, images)) < random.beta(mean, 1 - mean, images)
+        low, high = crossed_interval(right)
+        held += low <= mean <= high
+    assert held >= 0.93 * 400
+
+
+def test_copies_count_as_one_image() -> None:
+    random = np.random.default_rng(3)
+    right = random.random((20, 12)) < random.random(12)
+    twice, groups = np.tile(right, 2), np.tile(np.arange(12), 2)
+    assert crossed_interval(twice, groups) == pytest.approx(crossed_interval(right))
+    low, high = crossed_interval(np.ones((20, 61), bool), np.array([0] * 60 + [7]))
+    assert high == 1 and low == pytest.approx(wilson_interval(1, 1)[0], abs=0.02)
+    held, expected = 0, 0.7
+    for _ in range(300):  # one image in 20 copies beside 30 single ones
+        chances = random.beta(0.7, 0.3, 31)
+        columns = np.repeat(random.random((20, 31)) < chances, [20] + [1] * 30, axis=1)
+        low, high = crossed_interval(columns, np.repeat(np.arange(31), [20] + [1] * 30))
+        held += low <= expected <= high
+    assert held >= 0.9 * 300
+
+
 def test_the_interval_where_answers_do_not_differ() -> None:
     assert crossed_interval(np.ones((5, 30), bool)) == pytest.approx(wilson_interval(30, 30))
     assert crossed_interval(np.zeros((5, 30), bool)) == pytest.approx(wilson_interval(0, 30))

@@ -34,6 +34,15 @@ def test_classes_without_held_out_images_are_told_apart() -> None:
     assert score.per_class == (0.5, None, 1.0, None) and score.mean_per_class == 0.75
 
 
+def test_copies_are_counted_in_the_accuracy_and_as_one_image_in_the_interval() -> None:
+    labels, groups = [0] * 60 + [1], [4] * 60 + [9]
+    score = score_answers("d", torch.tensor(labels), labelled(np.ones((61, 1)), labels, 2, groups))
+    assert (score.accuracy, score.images, score.independent) == (1.0, 61, pytest.approx(61**2 / 3601))
+    assert score.interval == pytest.approx(wilson_interval(61**2 / 3601, 61**2 / 3601))
+    pairs = labelled(np.ones((8, 1)), [0, 0, 1, 1] * 2, 2, [1, 2, 3, 4] * 2)
+    assert score_answers("d", torch.tensor([0, 1, 1, 1] * 2), pairs).interval == pytest.approx(wilson_interval(3, 4))
+
+
 def test_answers_for_other_images_are_refused() -> None:
     held_out = labelled(np.ones((6, 1)), [0, 1, 0, 1, 0, 1], 2)
     with pytest.raises(InputError, match=r"gave answers \(2,\) for 6 images"):

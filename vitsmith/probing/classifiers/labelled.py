@@ -24,7 +24,7 @@ class LabelledFeatures:
 
     Features become float32, labels and groups int64, on one device; the tensors given are not changed. Images with
     the same number in `groups` (N,) belong together, such as crops of one photo: cross-validation never trains on one
-    and scores another.
+    and scores another, and intervals count them as one.
 
     Raises InputError for shapes that do not fit and labels out of range, and NotFiniteError, which names the rows.
     """
@@ -62,6 +62,17 @@ class LabelledFeatures:
     def width(self) -> int:
         """D, the numbers of an image."""
         return self.features.shape[1]
+
+    @property
+    def independent(self) -> float:
+        """How many independent images give a mean that is as sure as that of these: N without groups.
+
+        The images of a group count as one that is there several times (L. Kish, Survey Sampling, 1965, chapter 11.7).
+        """
+        if self.groups is None:
+            return float(len(self))
+        sizes = torch.unique(self.groups, return_counts=True)[1].double()
+        return float(sizes.sum() ** 2 / sizes.square().sum())
 
     def counts(self) -> Tensor:
         """(K,) int64: images of each class."""

@@ -23,6 +23,8 @@ from vitsmith.probing.classifiers.steps import OnStep, unwatched
 from vitsmith.probing.shots import SHOTS
 
 DRAWS = 50
+_SUPPOSED = 3
+"""Images that speak for the variance that is supposed: simulated, 3 are enough for 95% from one held-out image on."""
 _AT_ONCE = 2**24  # similarities, or numbers of class means, in memory: 64 MiB
 
 
@@ -97,7 +99,7 @@ def score_few_shot(
                 answers = similarity.argmax(dim=2)
                 right[shot][rows, part] = (answers == held_out.labels[part, None]).T.cpu().numpy()
             on_step(len(orders), f"{shot} images a class")
-    return tuple(_score(shot, right[shot], counts.tolist()) for shot in usable)
+    return tuple(_score(shot, right[shot], counts.tolist(), held_out) for shot in usable)
 
 
 def _class_means(features: Tensor, labels: np.ndarray, order: np.ndarray, shots: int, classes: int) -> Tensor:
@@ -111,12 +113,12 @@ def _class_means(features: Tensor, labels: np.ndarray, order: np.ndarray, shots:
     return unit(sums)
 
 
-def _score(shots: int, right: np.ndarray, counts: list[int]) -> FewShot:
+def _score(shots: int, right: np.ndarray, counts: list[int], held_out: LabelledFeatures) -> FewShot:
     by_draw = right.mean(axis=1)
     return FewShot(
         shots=shots,
         accuracy=float(right.mean()),
-        interval=crossed_interval(right),
+        interval=crossed_interval(right, None if held_out.groups is None else held_out.groups.cpu().numpy()),
         deviation=float(by_draw.std(ddof=1)),
         draws=len(right),
         images=right.shape[1],
@@ -125,22 +127,35 @@ def _score(shots: int, right: np.ndarray, counts: list[int]) -> FewShot:
     )
 
 
-def crossed_interval(right: np.ndarray) -> tuple[float, float]:
+def crossed_interval(right: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
     """95% confidence interval of the mean of answers (T, M) that are correct or not: T random draws, M images.
 
     Draws and images are both random and crossed: every draw answers every image. The variance of the mean is then
-    (A + B - E) / (T M), with A, B and E the mean squares of draws, of images and of the rest (S. R. Searle, G. Casella,
-    C. E. McCulloch, Variance Components, 1992, chapter 4). An interval over draws alone would leave out that other
-    held-out images give another accuracy. The interval is Wilson's, for as many independent answers as have the same
+    (A - E) / (T M) + B / (T M), with A, B and E the mean squares of draws, of images and of the rest (S. R. Searle,
+    G. Casella, C. E. McCulloch, Variance Components, 1992, chapter 4). An interval over draws alone would leave out
+    that other held-out images give another accuracy. The images of one group, as `groups` (M,) numbers them, count as
+    one that is there several times. The interval is Wilson's, for as many independent answers as have the same
     variance; where all answers are alike, for M. It is about the training images at hand: draws repeat them.
+
+    A few images tell little of how much images differ. So the variance is mixed with that of answers which never
+    differ between draws, as if 3 more images had told that one.
     """
-    draws, images = right.shape
-    values = right.astype(np.float64)
-    mean, by_draw, by_image = values.mean(), values.mean(axis=1), values.mean(axis=0)
-    of_draws = images * np.square(by_draw - mean).sum() / max(draws - 1, 1)
-    of_images = draws * np.square(by_image - mean).sum() / max(images - 1, 1)
-    rest = values - by_draw[:, None] - by_image + mean
+    values, mean = right.astype(np.float64), float(right.mean())
+    independent = float(right.shape[1])
+    if groups is not None:
+        _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        independent = float(sizes.sum() ** 2 / np.square(sizes).sum())
+        order = np.argsort(member, kind="stable")
+        values = np.add.reduceat(values[:, order], np.cumsum(sizes) - sizes, axis=1) / sizes
+    draws, images = values.shape
+    by_draw, by_image, centre = values.mean(axis=1), values.mean(axis=0), values.mean()
+    of_draws = images * np.square(by_draw - centre).sum() / max(draws - 1, 1)
+    of_images = draws * np.square(by_image - centre).sum() / max(images - 1, 1)
+    rest = values - by_draw[:, None] - by_image + centre
     of_rest = np.square(rest).sum() / max((draws - 1) * (images - 1), 1)
-    variance = max(of_draws + of_images - of_rest, of_draws, of_images) / (draws * images)
-    worth = mean * (1 - mean) / variance if variance > 0 else images
-    return wilson_interval(float(mean * worth), float(worth))
+    over_draws, over_images = of_draws / (draws * images), of_images / (draws * independent)
+    variance = max(over_draws + over_images - of_rest / (draws * images), over_draws, over_images)
+    worth = mean * (1 - mean) / variance if variance > 0 else independent
+    usual = min(worth, independent)
+    worth = (_SUPPOSED + images - 1) / (_SUPPOSED / usual + (images - 1) / worth)
+    return wilson_interval(mean * worth, worth)

@@ -32,6 +32,8 @@ class MethodScore:
     labels: NDArray[np.int64]
     """(M,) true classes."""
     classes: int
+    independent: float
+    """The number of independent images that all M are worth: see `LabelledFeatures.independent`."""
     remarks: tuple[str, ...] = ()
 
     @cached_property
@@ -46,13 +48,13 @@ class MethodScore:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct answers, 0 to 1."""
+        """Share of correct answers, 0 to 1: of all M images, copies included."""
         return float(self.right.mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% confidence interval of `accuracy` (Wilson): over held-out images; the training images are given."""
-        return wilson_interval(int(self.right.sum()), self.images)
+        """95% confidence interval of `accuracy` (Wilson), over independent held-out images."""
+        return wilson_interval(self.accuracy * self.independent, self.independent)
 
     @cached_property
     def per_class(self) -> tuple[float | None, ...]:
@@ -105,4 +107,4 @@ def score_answers(
     if predicted.shape != held_out.labels.shape:
         raise InputError(f"{method} gave answers {tuple(predicted.shape)} for {len(held_out):,} images")
     answers, labels = predicted.cpu().numpy().astype(np.int64), held_out.labels.cpu().numpy()
-    return MethodScore(method, setting, answers, labels, held_out.classes, remarks)
+    return MethodScore(method, setting, answers, labels, held_out.classes, held_out.independent, remarks)
