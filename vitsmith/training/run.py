@@ -17,7 +17,7 @@ from vitsmith.errors import ConfigError
 from vitsmith.escapes import shell_quoted
 from vitsmith.runs.place import write_or_rescue
 from vitsmith.runs.run import Run
-from vitsmith.training.checkpoint.disk import Checkpoint, CheckpointWriter, read_latest
+from vitsmith.training.checkpoint.disk import CheckpointWriter, TrainingCheckpoint, read_latest
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_same_data
 from vitsmith.training.loop import Training
@@ -86,7 +86,7 @@ def fingerprint(parts: tuple[Samples | None, ...], devices: Devices) -> str:
     return found
 
 
-def newest_checkpoint(job: Job[RecipeT, DataT], folder: Path, needed: tuple[str, ...], what: str) -> Checkpoint:
+def newest_checkpoint(job: Job[RecipeT, DataT], folder: Path, needed: tuple[str, ...], what: str) -> TrainingCheckpoint:
     """The checkpoint that the run in `folder` goes on from. `needed` are facts that a checkpoint of any vitsmith has.
 
     Raises InputError where there is none, ConfigError for another recipe or for data with another `what`.
@@ -103,7 +103,7 @@ def newest_checkpoint(job: Job[RecipeT, DataT], folder: Path, needed: tuple[str,
     return checkpoint
 
 
-def restore(job: Job[RecipeT, DataT], state: TrainingState, checkpoint: Checkpoint | None) -> Past:
+def restore(job: Job[RecipeT, DataT], state: TrainingState, checkpoint: TrainingCheckpoint | None) -> Past:
     """Restores the state from the checkpoint, and removes what was logged after it: it will be logged again."""
     if checkpoint is None:
         return Past()

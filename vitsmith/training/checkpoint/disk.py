@@ -36,7 +36,7 @@ TENSORS, FACTS = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """The saved state of a run."""
 
     step: int
@@ -108,7 +108,7 @@ def latest_step(run_folder: Path) -> int | None:
     return step_of(found[-1]) if found else None
 
 
-def read_latest(run_folder: Path, needs: Sequence[str] = ()) -> Checkpoint:
+def read_latest(run_folder: Path, needs: Sequence[str] = ()) -> TrainingCheckpoint:
     """Reads the newest checkpoint of a run that is intact. Damaged ones are skipped and named in its remarks.
 
     `needs` names the facts that it must have. Raises InputError when there is no checkpoint to resume from.
@@ -130,7 +130,7 @@ def read_latest(run_folder: Path, needs: Sequence[str] = ()) -> Checkpoint:
     raise InputError(f"there is no checkpoint in {run_folder} to resume from: give the folder of a run, or start anew")
 
 
-def _read(folder: Path, needs: Sequence[str]) -> Checkpoint:
+def _read(folder: Path, needs: Sequence[str]) -> TrainingCheckpoint:
     """One checkpoint, checked. Raises InputError that says what is wrong."""
     try:
         facts = read_json(folder / FACTS, finite=False)
@@ -154,7 +154,7 @@ def _read(folder: Path, needs: Sequence[str]) -> Checkpoint:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{TENSORS} cannot be read ({error})") from None
     old = () if checked else (f"an older vitsmith wrote the checkpoint, without a checksum of {FACTS}: it is trusted",)
-    return Checkpoint(step, facts, tensors, old)
+    return TrainingCheckpoint(step, facts, tensors, old)
 
 
 def _checksum(facts: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from vitsmith.names import look_alikes
 from vitsmith.records import NOT_KNOWN
 from vitsmith.runs.run import Run
 from vitsmith.specs import ImageSpec
-from vitsmith.training.checkpoint.disk import Checkpoint
+from vitsmith.training.checkpoint.disk import TrainingCheckpoint
 from vitsmith.training.devices import Devices, check_batch, find_devices
 from vitsmith.training.images.baseline import Baseline, measure_baseline
 from vitsmith.training.images.bundle import make_bundle
@@ -71,7 +71,7 @@ class _Beginning:
     images: ImageSpec
     report: str
     publication: dict[str, str]
-    checkpoint: Checkpoint | None = None
+    checkpoint: TrainingCheckpoint | None = None
 
 
 def train_to_bundle(
@@ -205,7 +205,7 @@ def _facts(beginning: _Beginning, loss: Loss, plan: MemoryPlan) -> dict[str, Any
     }
 
 
-def _check_same_teacher(facts: dict[str, Any], checkpoint: Checkpoint | None, recipe: TrainRecipe) -> None:
+def _check_same_teacher(facts: dict[str, Any], checkpoint: TrainingCheckpoint | None, recipe: TrainRecipe) -> None:
     """Raises ConfigError when a run that is resumed would learn from another teacher than before."""
     if (
         checkpoint is not None

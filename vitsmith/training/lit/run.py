@@ -19,7 +19,7 @@ from vitsmith.models.configure import parse_config
 from vitsmith.records import Publication
 from vitsmith.runs.run import Run
 from vitsmith.text_spec import TextSpec
-from vitsmith.training.checkpoint.disk import Checkpoint, latest_step
+from vitsmith.training.checkpoint.disk import TrainingCheckpoint, latest_step
 from vitsmith.training.checkpoint.state import TrainingState
 from vitsmith.training.devices import Devices, check_even, find_devices
 from vitsmith.training.lit.bundle import make_lit_bundle
@@ -169,7 +169,7 @@ def _kept_vocabulary(folder: Path, text: TextSpec, facts: dict[str, Any]) -> byt
     return vocabulary
 
 
-def _carry_out(job: LitJob, towers: Towers, checkpoint: Checkpoint | None) -> LitTrained:
+def _carry_out(job: LitJob, towers: Towers, checkpoint: TrainingCheckpoint | None) -> LitTrained:
     recipe, devices, run = job.recipe, job.devices, job.run
     parents = [recipe.image.init, recipe.text.init]
     parts = {"train": job.data.train, "held_out": job.data.val}

@@ -7,7 +7,7 @@ import os
 from vitsmith.errors import InputError
 from vitsmith.machine import resident_memory
 from vitsmith.models.config import ModelConfig
-from vitsmith.training.checkpoint.disk import Checkpoint
+from vitsmith.training.checkpoint.disk import TrainingCheckpoint
 from vitsmith.training.devices import Devices, is_sharded
 from vitsmith.training.memory.plan import (
     MemoryPlan,
@@ -19,7 +19,7 @@ from vitsmith.training.recipes.recipe import TrainRecipe
 
 
 def plan_run(
-    config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: Checkpoint | None = None
+    config: ModelConfig, recipe: TrainRecipe, devices: Devices, checkpoint: TrainingCheckpoint | None = None
 ) -> MemoryPlan:
     """Plans how the run fits into memory, the same in all processes.
 

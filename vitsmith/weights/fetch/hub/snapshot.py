@@ -13,15 +13,14 @@ from vitsmith.files.contents import content_of
 from vitsmith.json_text import read_json
 from vitsmith.weights.fetch.download import Transfer, run
 from vitsmith.weights.fetch.hub.address import HubAddress
+from vitsmith.weights.fetch.hub.cached import INDEX_SUFFIX, MAIN, cached_folder, parts_of
 from vitsmith.weights.fetch.hub.failures import cache_name, explained, is_unreachable, not_cached
-from vitsmith.weights.fetch.hub.file_list import DESCRIPTIONS, NeededFiles, needed_files
+from vitsmith.weights.fetch.hub.file_list import NeededFiles, needed_files
 from vitsmith.weights.fetch.hub.known_models import copy_of
 from vitsmith.weights.fetch.hub.other_kinds import another_kind, other_model, without_weights
 from vitsmith.weights.hf.config_json import unread_type
 
-_MAIN = "main"
 _CARD = "README.md"
-_INDEX_SUFFIX = ".index.json"
 _PARTLY = (
     f"read from the hub's cache, which has no {_CARD} of this model: if another program filled it, files of "
     "preprocessing, tokenizer and licence may be missing here only: load it once while the hub can be reached"
@@ -92,7 +91,7 @@ def _repository(address: HubAddress) -> _Repository:
     try:
         found = HfApi().model_info(address.name, revision=address.revision)
     except Exception as error:
-        folder = _cached_folder(address) if is_unreachable(error) else None
+        folder = cached_folder(address) if is_unreachable(error) else None
         if folder is None:
             raise
         note = (
@@ -102,17 +101,6 @@ def _repository(address: HubAddress) -> _Repository:
         notes = () if constants.HF_HUB_OFFLINE else (note,)
         return _Repository(address, folder.name, names, folder, notes if _CARD in names else (*notes, _PARTLY))
     return _Repository(address, str(found.sha), frozenset(one.rfilename for one in found.siblings or ()))
-
-
-def _cached_folder(address: HubAddress) -> Path | None:
-    """The folder in the cache of the commit that the address meant when it was last fetched."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in DESCRIPTIONS:
-        found = try_to_load_from_cache(address.name, name, revision=address.revision or _MAIN)
-        if isinstance(found, str):
-            return Path(found).parent
-    return None
 
 
 def _checked(repository: _Repository) -> NeededFiles:
@@ -169,12 +157,10 @@ class _NoBar:
 
 def _with_weights(repository: _Repository, name: str) -> Path:
     """The file of weights; an index with the files that it lists beside it."""
-    if not name.endswith(_INDEX_SUFFIX):
+    if not name.endswith(INDEX_SUFFIX):
         return _weights(repository, name)
     index = _described(repository, name)
-    fields = read_json(index, error=WeightsError)
-    parts = fields.get("weight_map") if isinstance(fields, dict) else None
-    listed = sorted({str(part) for part in parts.values()}) if isinstance(parts, dict) else []
+    listed = parts_of(index)
     if absent := [part for part in listed if part not in repository.names]:
         if repository.folder is not None:
             raise not_cached(repository.address)
@@ -236,7 +222,7 @@ def _remember(repository: _Repository, name: str) -> None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     address = repository.address
-    revision = address.revision or _MAIN
+    revision = address.revision or MAIN
     known = try_to_load_from_cache(address.name, name, revision=revision)
     if not isinstance(known, str) or Path(known).parent.name != repository.commit:
         hf_hub_download(address.name, name, revision=revision)
