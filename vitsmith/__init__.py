@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vitsmith.verbs.lit import lit
     from vitsmith.verbs.probe import probe
     from vitsmith.verbs.quantize import quantize
-    from vitsmith.verbs.train import train
+    from vitsmith.verbs.train import plan_training, train
     from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.weights.finetune import init_for_finetune
     from vitsmith.weights.load import load
@@ -76,6 +76,7 @@ _HOMES = {
     "open_data": "vitsmith.data.sets.datasets",
     "open_engine": "vitsmith.engines.open",
     "open_index": "vitsmith.retrieval.queries.searchable",
+    "plan_training": "vitsmith.verbs.train",
     "preprocess": "vitsmith.data.images.preprocess",
     "probe": "vitsmith.verbs.probe",
     "quantize": "vitsmith.verbs.quantize",
@@ -113,6 +114,7 @@ __all__ = [
     "open_data",
     "open_engine",
     "open_index",
+    "plan_training",
     "preprocess",
     "probe",
     "quantize",

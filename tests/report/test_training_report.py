@@ -11,12 +11,12 @@ import scipy.special
 from PIL import Image
 
 from tests.report.page_checks import Page
+from vitsmith.amounts import duration_text
 from vitsmith.data.sets.samples import Samples, Splits
 from vitsmith.evaluation.scores import score_logits
 from vitsmith.predict import show_probability
 from vitsmith.report.page import render
 from vitsmith.report.plots import draw_class_accuracies, draw_curves
-from vitsmith.report.run_facts import duration_text
 from vitsmith.report.training import TrainingRun, make_training_report, write_plots
 from vitsmith.training.images.baseline import Baseline
 from vitsmith.training.images.validation import Predicted

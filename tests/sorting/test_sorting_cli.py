@@ -17,7 +17,7 @@ from tests.command_line import call
 from tests.documentation import ROOT
 from tests.sorting.collections import index_of, towards
 from tests.tiny import pictures, tiny_lit
-from vitsmith.cli.duplicates import shown_bytes
+from vitsmith.amounts import bytes_text
 from vitsmith.sorting import sheets
 
 
@@ -181,5 +181,5 @@ def test_what_cannot_be_a_place_is_told(folder: Path, capsys: Any) -> None:
 
 
 def test_bytes_are_shown_in_units_of_a_thousand() -> None:
-    shown = [shown_bytes(size) for size in (0, 999, 1000, 999_499, 999_500, 12_345_678, 3 * 10**9, 5 * 10**15)]
+    shown = [bytes_text(size) for size in (0, 999, 1000, 999_499, 999_500, 12_345_678, 3 * 10**9, 5 * 10**15)]
     assert shown == ["0 B", "999 B", "1.0 kB", "999.5 kB", "1.0 MB", "12.3 MB", "3.0 GB", "5000.0 TB"]

@@ -56,6 +56,7 @@ prune model --data colours --mlp-width 32 --steps 0 --max-drop 100 --min-speedup
 quantize model --data colours --engine onnx --calibration 8 --max-drop 100 --min-speedup 0.001
 compress model --data many --over merging --steps 0 --max-drop 100
 benchmark model --engine torch --precision fp32 --batch-size 1 --images photos --threads 1 --seconds 0.05
+train {RECIPE} --plan
 train {RECIPE} --out run
 probe colours --model model --shots 1,2 --out probed
 distill --teacher model --data colours {RECIPE} --out student
@@ -75,6 +76,10 @@ VARYING = {
     "only_after_right": "<int>",
     "machine": "<machine>",
     "files": "<label>",
+    "memory": "<int>",
+    "parts": "<int>",
+    "measured": "<int>",
+    "free": "<int>",
 }
 """Keys whose values depend on the machine, on the version of a library, or on answers -> what stands for them."""
 DECIDED = ("config", "requirements")
@@ -155,6 +160,8 @@ def _quick() -> Iterator[None]:
         "vitsmith.compress.search.variants.TorchVariantMaker": _QuickVariantMaker,
         "vitsmith.verbs.quickstart.digits_recipe": _short_recipe,
         "vitsmith.verbs.quickstart.IMAGES_PER_CLASS": 1,
+        "vitsmith.training.images.plan.BUDGET": 0.01,
+        "vitsmith.training.images.plan.load_average": lambda: 0.0,
         "matplotlib.figure.Figure.savefig": lambda *_, **__: None,
         "vitsmith.verbs.quickstart.evaluate_or_refuse": evaluate,
     }

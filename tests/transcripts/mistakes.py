@@ -52,6 +52,7 @@ train --data colours --arch mu/16 --set lr=1
 train --data colours --arch mu/16 --set optimizer.lr=fast --set model.depht=2
 train --data colours --arch mu/16 --recipe finetun
 train --resume nowhere
+train --resume nowhere --plan
 lit --data pairs/pairs.csv
 distill --teacher model --data colours
 merge model

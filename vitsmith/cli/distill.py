@@ -15,6 +15,7 @@ from vitsmith.cli.arguments.options import (
     JsonOption,
     OutOption,
     PixelsOption,
+    PlanOption,
     RateOption,
     ReadAsOption,
     RecipeOption,
@@ -58,6 +59,7 @@ def distill(
     seed: Annotated[int | None, seed_option("weights, split, order and crops")] = None,
     set_: SetOption = None,
     data_: DataAgainOption = "",
+    plan: PlanOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -74,4 +76,5 @@ def distill(
     given["distill"] = {"teacher": teacher, "teacher_read_as": chosen, "kind": kind, "temperature": temperature}
     if kind.startswith("deit"):
         given["model"]["config"] = {"distillation_token": True}
-    training.begin("distill", training.recipe_from(recipe, given, set_ or []), out, force=force, json=json)
+    start = training.plan if plan else training.begin
+    start("distill", training.recipe_from(recipe, given, set_ or []), out, force=force, json=json)

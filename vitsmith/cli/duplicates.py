@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitsmith.amounts import bytes_text
 from vitsmith.cli.arguments.options import (
     BatchSizeOption,
     EngineOption,
@@ -111,7 +112,7 @@ def _print(found: Duplicates) -> None:
             ("groups", f"{len(found.groups):,}" + (f", {near:,} with near ones" if near else "")),
             (
                 "exact copies",
-                f"{found.copies:,}, which take {shown_bytes(found.copied_bytes)}" if found.copies else "none",
+                f"{found.copies:,}, which take {bytes_text(found.copied_bytes)}" if found.copies else "none",
             ),
             ("near from", found.threshold and f"a cosine of {found.threshold:g}, {_meaning(found)}"),
             ("model", found.model),
@@ -131,16 +132,6 @@ def _print_group(group: DuplicateGroup, kind: str) -> None:
     for one in group.members:
         what = "keep" if one is group.keep else "exact" if one.exact else f"{one.score:.4f}"
         width, height = one.pixels
-        facts = f"{f'{width}x{height}' if width else '':>11} {shown_bytes(one.size):>9}  " if kind == "images" else ""
+        facts = f"{f'{width}x{height}' if width else '':>11} {bytes_text(one.size):>9}  " if kind == "images" else ""
         print_line(f"{what:<6}  {facts}{one.name}")
     print_line()
-
-
-def shown_bytes(size: int) -> str:
-    """'512 B', '1.2 MB'."""
-    amount, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if amount < 999.5:
-            break
-        amount, unit = amount / 1000, larger
-    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"

@@ -15,6 +15,7 @@ from vitsmith.cli.arguments.options import (
     JsonOption,
     OutOption,
     PixelsOption,
+    PlanOption,
     RateOption,
     ReadAsOption,
     RecipeOption,
@@ -54,6 +55,7 @@ def train(
     set_: SetOption = None,
     data_: DataAgainOption = "",
     resume: ResumeOption = None,
+    plan: PlanOption = False,
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -67,7 +69,9 @@ def train(
     given = common_fields(data=either_data(data, data_), steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     given["model"] = {"name": arch, "init": model, "read_as": choices_of(read_as), "image_size": image_size}
     if resume is not None:
+        training.check_not_planned(resume, plan=plan)
         training.check_resumed_in_place(resume, out, force=force)
         training.resume(resume, recipe, given, set_ or [], json=json)
         return
-    training.begin("train", training.recipe_from(recipe or "finetune", given, set_ or []), out, force=force, json=json)
+    start = training.plan if plan else training.begin
+    start("train", training.recipe_from(recipe or "finetune", given, set_ or []), out, force=force, json=json)

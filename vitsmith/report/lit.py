@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitsmith.amounts import duration_text
 from vitsmith.data.sets.pairs import PairSplits
 from vitsmith.errors import MissingPackageError
 from vitsmith.escapes import shell_quoted
@@ -16,7 +17,7 @@ from vitsmith.models.lit import LiT
 from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, picture
 from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
 from vitsmith.report.plots import draw_loss
-from vitsmith.report.run_facts import command_of, duration_text, facts_of_run, interval_text
+from vitsmith.report.run_facts import command_of, facts_of_run, interval_text
 from vitsmith.training.lit.result import LitResult
 from vitsmith.training.lit.run import LitTrained
 from vitsmith.training.monitor.events import LitEvaluation

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitsmith.amounts import duration_text
 from vitsmith.errors import MissingPackageError, about
 from vitsmith.escapes import shell_quoted
 from vitsmith.files.atomic import write_text
@@ -14,7 +15,7 @@ from vitsmith.machine import describe_machine
 from vitsmith.probing.result import ModelProbe, Probed, worst_classes
 from vitsmith.report.figure import LIGHT, Theme, add_legend, dress, new_figure, picture, short_name
 from vitsmith.report.page import Command, Figure, Headline, Report, Section, Table, render
-from vitsmith.report.run_facts import command_of, duration_text, interval_text, versions_text
+from vitsmith.report.run_facts import command_of, interval_text, versions_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

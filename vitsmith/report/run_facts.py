@@ -45,14 +45,6 @@ def command_of(folder: Path) -> str:
     return command.read_text(encoding="utf-8").strip() if command.exists() else ""
 
 
-def duration_text(seconds: float) -> str:
-    """'41 s', '12 min', '3 h 20 min'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def interval_text(ends: tuple[float, float]) -> str:
     """'95% interval 1.0% to 2.0%'."""
     return f"95% interval {ends[0]:.1%} to {ends[1]:.1%}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitsmith.amounts import duration_text
 from vitsmith.data.sets.samples import Splits
 from vitsmith.errors import ImageError, MissingPackageError
 from vitsmith.escapes import shell_quoted
@@ -20,7 +21,7 @@ from vitsmith.models.build import count_parameters
 from vitsmith.report.figure import png
 from vitsmith.report.page import Command, Headline, Report, Sample, Section, Table, render
 from vitsmith.report.plots import MOST_CELLS, draw_class_accuracies, draw_confusion, draw_curves, draw_reliability
-from vitsmith.report.run_facts import command_of, duration_text, facts_of_run, interval_text
+from vitsmith.report.run_facts import command_of, facts_of_run, interval_text
 from vitsmith.report.sections import accuracy_section, classes_table, learning_section, most_wrong, sample_of
 from vitsmith.training.images.baseline import Baseline
 from vitsmith.training.images.run import Trained

@@ -59,6 +59,22 @@ def new_run(
 
 
 @contextmanager
+def run_to_plan(
+    verb: str, recipe: TrainRecipe, out: Location | None, *, force: bool, tell: Tell
+) -> Iterator[Begun[TrainRecipe, Splits]]:
+    """Opens the data as `new_run` does, and refuses what it refuses, for a plan of the run: no folder is made."""
+    from vitsmith.training.devices import found_devices
+    from vitsmith.training.images.run import resolve
+
+    place = None if out is None else argument_path(out, "out")
+    with found_devices() as devices:
+        if devices.main:
+            check_place(verb, place, force=force)
+        splits = open_dataset(recipe.data, seed=recipe.run.seed, tell=tell if devices.main else None)
+        yield Begun(resolve(recipe, len(splits.train)), splits, devices, None)
+
+
+@contextmanager
 def new_lit_run(
     recipe: LitRecipe, out: Location | None, *, force: bool, tell: Tell
 ) -> Iterator[Begun[LitRecipe, PairSplits]]:

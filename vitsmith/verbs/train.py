@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.arguments import Tell, named_arguments
+from vitsmith.arguments import path as argument_path
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
-from vitsmith.training.recipes.file import merge
+from vitsmith.training.recipes.file import Fields, merge
 from vitsmith.verbs.inputs import warn
 from vitsmith.verbs.new_run import new_run
 from vitsmith.verbs.recipe import Location, asked_fields, check_has_weights, make_recipe, text_of, without_empty
 
 if TYPE_CHECKING:
+    from vitsmith.training.forecast import TrainingPlan
     from vitsmith.training.images.run import Trained
+    from vitsmith.training.recipes.recipe import TrainRecipe
 
 
 @named_arguments
@@ -57,9 +60,8 @@ def train(
     from vitsmith.training.images.run import train_to_bundle
 
     start = {"name": arch, "init": text_of(model, "model"), "image_size": image_size}
-    check_has_weights(text_of(model, "model"))
     asked = asked_fields(data, settings, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    chosen = make_recipe(recipe, merge(without_empty({"model": start}), asked))
+    chosen = _recipe(recipe, start, asked)
     with new_run("train", chosen, out, force=force, tell=tell) as begun:
         splits, folder = begun.data, begun.folder
         with _tensorboard(folder if chosen.run.tensorboard else None, on_event) as heard:
@@ -72,6 +74,45 @@ def train(
 
                 write_report(trained, splits, folder)
     return trained
+
+
+@named_arguments
+def plan_training(
+    data: Location | DataSpec = "",
+    model: Location = "",
+    *,
+    arch: str = "",
+    recipe: Location = "finetune",
+    image_size: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Location | None = None,
+    tell: Tell = warn,
+) -> TrainingPlan:
+    """What `train` with the same arguments would do on this machine, and what it would take: memory, time, disk.
+
+    The model is made and a few updates are carried out on the data, as the run would, and timed; memory is predicted
+    before and measured with them. Nothing is written. Measuring takes seconds, or two updates where one takes longer.
+
+    Raises what `train` raises before its first update, and InputError where the run does not fit into memory.
+    """
+    require_torch()
+    from vitsmith.training.images.plan import plan_images
+    from vitsmith.verbs.new_run import run_to_plan
+
+    start = {"name": arch, "init": text_of(model, "model"), "image_size": image_size}
+    asked = asked_fields(data, settings, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    with run_to_plan("train", _recipe(recipe, start, asked), out, force=True, tell=tell) as begun:
+        to = None if out is None else argument_path(out, "out")
+        return plan_images(begun.recipe, begun.data, devices=begun.devices, folder=to, tell=tell)
+
+
+def _recipe(name: Location, start: Fields, asked: Fields) -> TrainRecipe:
+    check_has_weights(start["init"])
+    return make_recipe(name, merge(without_empty({"model": start}), asked))
 
 
 @contextmanager

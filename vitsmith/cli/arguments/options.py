@@ -224,6 +224,9 @@ def seed_option(decides: str) -> Any:
 TopOption = Annotated[
     int, typer.Option(min=1, help="Answers per image, best first; regression models print all values.")
 ]
+PlanOption = Annotated[
+    bool, typer.Option("--plan", help="Print memory, time and disk that the run would take here, and stop.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")]

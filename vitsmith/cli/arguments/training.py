@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.cli.terminal.output import beside, print_json, print_line, say
+from vitsmith.cli.terminal.output import beside, print_json, print_line, progress, say
 from vitsmith.escapes import shell_quoted
 
 if TYPE_CHECKING:
+    from vitsmith.training.forecast import TrainingPlan
     from vitsmith.training.images.run import Trained
     from vitsmith.training.recipes.recipe import TrainRecipe
 
@@ -21,6 +22,14 @@ def check_resumed_in_place(folder: Path, out: Path | None, *, force: bool) -> No
 
     if out is not None or force:
         raise InputError(f"a run is resumed in its own folder, {folder}: leave --out and --force out")
+
+
+def check_not_planned(folder: Path, *, plan: bool) -> None:
+    """Raises InputError for a plan of a run that is resumed."""
+    from vitsmith.errors import InputError
+
+    if plan:
+        raise InputError(f"a plan is of a new run, and {folder} is resumed: leave --plan or --resume out")
 
 
 def recipe_from(name: str, given: dict[str, Any], settings: Sequence[str]) -> TrainRecipe:
@@ -53,6 +62,37 @@ def begin(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = Fal
             )
         if begun.folder is not None:
             _finish(trained, begun.folder, begun.data, json=json)
+
+
+def plan(verb: str, recipe: TrainRecipe, out: Path | None, *, force: bool = False, json: bool = False) -> None:
+    """The plan of a new run, printed; nothing is written."""
+    from vitsmith.training.images.plan import plan_images
+    from vitsmith.verbs.new_run import run_to_plan
+
+    with run_to_plan(verb, recipe, out, force=force, tell=say) as begun:
+        tell = say if begun.devices.main else lambda _: None
+        with progress(unit="updates") as bar:
+
+            def on_updates(count: int) -> Callable[[], object]:
+                task = bar.add_task("measuring updates", total=count, note="")
+                return lambda: bar.update(task, advance=1)
+
+            planned = plan_images(
+                begun.recipe, begun.data, devices=begun.devices, folder=out, tell=tell, on_updates=on_updates
+            )
+        if begun.devices.main:
+            _show_plan(planned, json=json)
+
+
+def _show_plan(planned: TrainingPlan, *, json: bool) -> None:
+    for remark in planned.remarks:
+        say(f"warning: {remark}")
+    if json:
+        print_json(planned.to_dict())
+        return
+    for line in str(planned).splitlines():
+        print_line(line)
+    print_line("next    the same command without --plan, or with another choice")
 
 
 def resume(folder: Path, name: str, changes: dict[str, Any], settings: Sequence[str], *, json: bool) -> None:

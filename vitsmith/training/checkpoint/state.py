@@ -47,6 +47,11 @@ class TrainingState:
                 tensors[name] = whole.detach().to("cpu", copy=True).contiguous()
         return tensors
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of all that `state` copies, once the optimizer has made an update."""
+        return sum(tensor.nbytes for _, tensor in self._tensors())
+
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Sets everything to what `state` gave, whatever the number of processes was.
 

@@ -26,6 +26,8 @@ from vitsmith.probing.classifiers.scores import score_probe
 from vitsmith.specs import ImageSpec
 
 NEIGHBOURS = 20  # as DINO, arXiv 2104.14294 section 4.1
+SECONDS = 20.0
+"""About how long it takes, as many images as there may be."""
 _BATCH = 32
 _HELD_OUT_END, _TRAINING_END = 0.25, 0.75  # shares of the time at which reading ends; the rest is for fitting
 _FOLDS = 3  # of cross-validation for the linear probe: few, as time is short
@@ -79,7 +81,7 @@ def measure_baseline(
     splits: Splits,
     images: ImageSpec,
     *,
-    seconds: float = 20.0,
+    seconds: float = SECONDS,
     skip_unreadable: float = 0.0,
     on_image: Callable[[], None] = lambda: None,
 ) -> Baseline | None:

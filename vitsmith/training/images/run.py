@@ -91,7 +91,7 @@ def train_to_bundle(
 
     Raises what `start`, `plan_memory` and `Training.go` raise; whatever stops it, no part of a bundle is left.
     """
-    job = _job(resolve(recipe, len(splits.train)), splits, run, devices, on_event, on_start)
+    job = image_job(resolve(recipe, len(splits.train)), splits, run, devices, on_event, on_start)
     for one, other, difference in look_alikes(splits.classes)[:_MOST_ALIKE]:
         on_start(f"classes {one!r} and {other!r} differ only in {difference}: merge them if they are the same")
     job.note_recipe()
@@ -115,7 +115,7 @@ def resume_to_bundle(
 
     Raises InputError without a usable checkpoint, ConfigError for other data, and what `train_to_bundle` raises.
     """
-    job = _job(recipe_of(folder), splits, run, devices, on_event, on_start)
+    job = image_job(recipe_of(folder), splits, run, devices, on_event, on_start)
     checkpoint = newest_checkpoint(job, folder, _NEEDED, "names, classes or labels")
     facts = checkpoint.facts
     model = build(parse_config(facts["config"]), fresh=False)
@@ -141,9 +141,10 @@ def resolve(recipe: TrainRecipe, images: int) -> TrainRecipe:
     return recipe.model_copy(update={"schedule": recipe.schedule.in_updates(images, recipe.batch.size)})
 
 
-def _job(
+def image_job(
     recipe: TrainRecipe, splits: Splits, run: Run | None, devices: Devices | None, on_event: Listener, tell: Tell
 ) -> ImageJob:
+    """The job of a run on images. Raises ConfigError for a batch that cannot be shared out."""
     devices = devices or find_devices()
     check_batch(recipe, devices)
     data = fingerprint((splits.train, splits.val, splits.test), devices)

@@ -94,8 +94,7 @@ def plan_memory(
         for micro in [size for size in sizes if not may_recompute or size >= min(_BUSY, sizes[0])]:
             parts = _parts(footprint, config, recipe, micro, devices, sharded, device, built)
             if device.type == "cpu" and not _compact[0]:
-                update = footprint.peak(micro, accumulate=local // micro)
-                parts = (*parts, ("holes in the heap", int(_HOLES * update)))
+                parts = (*parts, _holes(footprint, micro, local // micro))
             total = sum(size for _, size in parts)
             plan = MemoryPlan(micro, local // micro, checkpointing, total, usable, parts, "")
             if total <= usable:
@@ -144,6 +143,25 @@ def give_back_freed_memory() -> bool:
     return _compact[0]
 
 
+def peak_otherwise(plan: MemoryPlan, config: ModelConfig, recipe: TrainRecipe, device: torch.device) -> int:
+    """Peak bytes of another run in the place of the planned one, by itself: with the batch of `recipe` cut as it says.
+
+    `recipe` must give `batch.micro`, and `batch.checkpointing` as 'on' or 'off'. For one device.
+    """
+    micro, checkpointing = recipe.batch.micro, recipe.batch.checkpointing == "on"
+    assert micro is not None
+    footprint = trace_update(config, recipe, checkpointing=checkpointing)
+    parts = dict(_parts(footprint, config, recipe, micro, 1, False, device, True))
+    parts["interpreter and libraries"] = dict(plan.parts)["interpreter and libraries"]
+    if device.type == "cpu" and not checkpointing:  # with it, freed memory is given back
+        parts |= [_holes(footprint, micro, recipe.batch.size // micro)]
+    return sum(parts.values())
+
+
+def _holes(footprint: Footprint, micro: int, accumulate: int) -> tuple[str, int]:
+    return "holes in the heap", int(_HOLES * footprint.peak(micro, accumulate=accumulate))
+
+
 def _sizes(local: int, recipe: TrainRecipe, device: torch.device) -> list[int]:
     """Micro-batches to try, the best first."""
     if recipe.batch.micro:
@@ -190,8 +208,15 @@ def _parts(
         "temporary": temporary,
         "gradient buckets": footprint.gradients if devices > 1 and not sharded else 0,  # DDP's
         "images read ahead": images,
+        "checkpoint being written": _copies(footprint, recipe) if device.type == "cpu" else 0,
     }
     return tuple((name, size) for name, size in parts.items() if size)
+
+
+def _copies(footprint: Footprint, recipe: TrainRecipe) -> int:
+    """Bytes of the copies that a thread writes while updates go on; the last checkpoint comes after all updates."""
+    written = 0 < recipe.run.checkpoint_every < recipe.schedule.steps
+    return footprint.weights + footprint.optimizer + footprint.mean if written else 0
 
 
 def _base(device: torch.device, weights: int) -> int:
