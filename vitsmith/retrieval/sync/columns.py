@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitsmith.conditions.columns import NAMES, WrongKind, as_column
 from vitsmith.data.images.photo import FACTS
 from vitsmith.errors import shown_names
 from vitsmith.retrieval.description import Description
-from vitsmith.retrieval.queries.columns import NAMES, WrongKind, as_column
 from vitsmith.retrieval.sync.held import HeldPart, Holdings
 from vitsmith.retrieval.sync.options import ColumnChange, ColumnChanges
 

@@ -1,4 +1,4 @@
-"""Columns of an index as arrays, and comparisons of them. N rows.
+"""Columns of a table as arrays, and comparisons of them. N rows.
 
 A comparison has three answers: yes, no, and neither where a value is not known, as in SQL.
 """
@@ -13,10 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.data.images.photo import FACTS
+from vitsmith.conditions.dates import Moment, looks_like_date, read_date, read_day, why_no_date
+from vitsmith.conditions.expression import written_name
 from vitsmith.errors import shown
-from vitsmith.retrieval.queries.dates import Moment, looks_like_date, read_date, read_day, why_no_date
-from vitsmith.retrieval.queries.expression import written_name
 
 ColumnKind = Literal["text", "date", "number", "flag", "empty"]
 
@@ -24,9 +23,6 @@ _EXACT = 2**53  # whole numbers up to here are exact in float64
 NAMES: dict[ColumnKind, str] = {
     "text": "texts", "date": "dates", "number": "numbers", "flag": "true or false", "empty": "nothing",
 }  # fmt: skip
-
-_KINDS: dict[str, ColumnKind] = {name: "date" if name == "taken" else "number" for name in FACTS}
-"""What the columns of images hold, also where all values are missing."""
 
 Comparison = Callable[[Any, Any], Any]
 TEXT_TESTS: dict[str, Callable[[str, str], bool]] = {
@@ -174,8 +170,13 @@ class ValueColumn(NamedTuple):
         return self.truth(np.fromiter((test(one, part) for one in listed), bool, len(self.known)))
 
 
-def as_column(name: str, values: Sequence[Any]) -> ValueColumn:
-    """A column from its values, None where unknown. Raises WrongKind where texts and numbers are mixed."""
+def as_column(
+    name: str, values: Sequence[Any], *, usual: ColumnKind = "empty", may_be_dates: bool = True
+) -> ValueColumn:
+    """A column from its values, None where unknown; `usual` is its kind where all are.
+
+    Raises WrongKind where texts and numbers are mixed.
+    """
     values = [None if value != value else value for value in values]  # NaN
     known = np.fromiter((value is not None for value in values), bool, len(values))
     kinds = {_kind_of(value) for value in values} - {"empty"}
@@ -184,8 +185,8 @@ def as_column(name: str, values: Sequence[Any]) -> ValueColumn:
         raise WrongKind(
             f"{written} holds {' and '.join(sorted(NAMES[kind] for kind in kinds))}, which cannot be compared alike"
         )
-    kind: ColumnKind = kinds.pop() if kinds else _KINDS.get(name, "empty")
-    moments = _as_days(values) if kind == "date" or (kind == "text" and name != "id") else None
+    kind: ColumnKind = kinds.pop() if kinds else usual
+    moments = _as_days(values) if kind == "date" or (kind == "text" and may_be_dates) else None
     if moments is not None:
         zones = {moment.zone for moment in moments if "T" in moment.text}
         texts = [moment.text for moment in moments]
@@ -195,7 +196,7 @@ def as_column(name: str, values: Sequence[Any]) -> ValueColumn:
         return ValueColumn(written, kind, np.array([0.0 if one is None else one for one in values], np.float64), known)
     empty: Any = "" if kind == "text" else 0
     filled = _array([empty if value is None else value for value in values])
-    return ValueColumn(written, kind, filled, known, may_be_dates=name != "id")
+    return ValueColumn(written, kind, filled, known, may_be_dates=may_be_dates)
 
 
 def _as_days(values: Sequence[str | None]) -> list[Moment] | None:

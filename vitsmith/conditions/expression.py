@@ -70,6 +70,11 @@ class Expression:
     _places: list[tuple[int, int]] = field(default_factory=list)
     """(character of the source for Python, character of the text) of each token, in order."""
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that it names."""
+        return frozenset(token.value for token in self.tokens.values() if token.kind == "column")
+
     def token(self, node: ast.expr) -> Token | None:
         """What a node stands for; None for what is made of several."""
         return self.tokens[node.id] if isinstance(node, ast.Name) else None
