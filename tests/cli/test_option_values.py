@@ -10,8 +10,8 @@ import typer
 from pydantic import ValidationError
 
 from tests.command_line import call
+from vitsmith.amounts import mebibytes, milliseconds
 from vitsmith.cli.arguments.command import MOST
-from vitsmith.cli.arguments.quantities import mebibytes, milliseconds
 from vitsmith.cli.main import app
 from vitsmith.cli.verbs import VERBS, function_of
 from vitsmith.errors import InputError

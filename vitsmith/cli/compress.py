@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitsmith.amounts import mebibytes, milliseconds
 from vitsmith.cli.arguments.inputs import images_beside, labelled, open_model, reading_bar, tell_unreadable
 from vitsmith.cli.arguments.options import (
     ForceOption,
@@ -30,7 +31,6 @@ from vitsmith.cli.arguments.options import (
     max_drop_option,
     seed_option,
 )
-from vitsmith.cli.arguments.quantities import mebibytes, milliseconds
 from vitsmith.cli.terminal.compression_progress import CompressionProgress
 from vitsmith.cli.terminal.output import drop_told, lost_told, print_facts, print_json, print_table, say
 from vitsmith.cli.terminal.pictures import put_picture

@@ -1,0 +1,147 @@
+"""The words of a recommendation: cells of its table, and sentences on why, what missed, and what would have to give."""
+
+from __future__ import annotations
+
+from vitsmith.escapes import shortened
+from vitsmith.models.config import show_size
+from vitsmith.recommend.figures import Budgets, Mark, MarkedFigure, Standing, excess
+from vitsmith.recommend.near import Blame, Missed, Relaxation
+from vitsmith.recommend.rank import TIE, Ranking
+from vitsmith.recommend.recommendation import Recommendation
+
+COLUMNS = ("model", "top-1 %", "p95 ms", "median ms", "images/s", "memory MB", "size MB", "budget")
+NUMBERS = COLUMNS[1:7]
+LONGEST_NAME = 36
+UNITS = {"latency": 1e3, "median": 1e3, "throughput": 1.0, "memory": 1e-6, "size": 1e-6, "gflops": 1.0}
+"""MarkedFigure -> the factor to the unit in which it is shown: milliseconds, images/s, MB (1,000,000 bytes), GFLOPs."""
+_NAMES = {"latency": "ms", "throughput": "images/s", "memory": "MB", "size": "MB", "gflops": "GFLOPs"}
+LEGEND = (
+    "top-1: published, of the whole model; ~ predicted, with its 90 % interval below; = measured. "
+    "p95: one image from bytes to answer; median: the engine alone"
+)
+
+
+def number(value: float) -> str:
+    """'8.42', '84.2', '842', '8,420': three digits or more."""
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
+
+
+def amount(budget: str, value: float) -> str:
+    """'28.1 ms', '310 MB'."""
+    return f"{number(value * UNITS[budget])} {_NAMES[budget]}"
+
+
+def cells(row: Recommendation) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The two lines of a row: names and numbers, then how it runs and intervals."""
+    figures = [(name, row.figure(name)) for name in ("latency", "median", "throughput", "memory", "size")]
+    accuracy = row.accuracy
+    first = (
+        shortened(row.checkpoint.name, LONGEST_NAME),
+        "" if accuracy is None else f"{accuracy.value:.2f}",
+        *(_marked(name, figure) for name, figure in figures),
+        row.standing.value if row.standings else "",
+    )
+    second = (
+        f"  {show_size(row.image_size)}, {row.setup}",
+        "" if accuracy is None or accuracy.low == accuracy.high else f"{accuracy.low:.1f}-{accuracy.high:.1f}",
+        *(_interval(name, figure) for name, figure in figures),
+        "",
+    )
+    return first, second
+
+
+def why(ranking: Ranking, budgets: Budgets) -> str:
+    """Why the first row is first; '' where there is none."""
+    best = ranking.best
+    if best is None:
+        return ""
+    rows = ranking.within or ranking.may_miss
+    among = _among(ranking, budgets)
+    top = max(rows, key=lambda one: one.counted)
+    if top is best:
+        return f"{best.checkpoint.name} is the most accurate {among}{_counted(best)}"
+    faster = top.pace / best.pace
+    return (
+        f"{best.checkpoint.name} is {top.counted - best.counted:.2f} points below the most accurate {among}, "
+        f"{top.checkpoint.name}, and {faster:.2g} times as fast: within {TIE:g} points the faster is first"
+        f"{_counted(best)}"
+    )
+
+
+def _among(ranking: Ranking, budgets: Budgets) -> str:
+    if ranking.within:
+        kept = ranking.within[0].standing == Standing.kept
+        count = len(ranking.within)
+        if not budgets:
+            return f"of {count:,} checkpoints, as there is no budget"
+        word = "that keep" if kept else "predicted to keep"
+        return f"of {count:,} checkpoints {word} every budget"
+    return f"of {len(ranking.may_miss):,} checkpoints that may keep every budget: none surely does"
+
+
+def _counted(row: Recommendation) -> str:
+    if not row.setup.allowance:
+        return ""
+    return f"; its {row.setup} is counted {row.setup.allowance:g} points lower, which a gate may let pass"
+
+
+def missed_told(missed: Missed, budgets: Budgets) -> str:
+    """'NAME (84.20 %): 42.0 ms (31.0-55.0), 1.8 times the 30.0 ms of latency'."""
+    row = missed.row
+    parts = []
+    for name, factor in sorted(missed.excess.items(), key=lambda one: -one[1]):
+        figure = row.figure(name)
+        assert figure is not None
+        surely = excess(name, budgets[name], _at_best(figure)) > 1
+        asked = amount(name, budgets[name])
+        more = f"{100 * (factor - 1):.0f} % over" if factor < 2 else f"{factor:.1f} times"
+        word = "misses" if surely else "may miss"
+        parts.append(f"{word} {name}, {_with_interval(name, figure)} for {asked} ({more} at worst)")
+    return f"{_named(row)}: {'; '.join(parts)}"
+
+
+def relaxation_told(one: Relaxation, best: Recommendation | None) -> str:
+    """'latency 42.0 ms in place of 30.0 ms admits NAME (84.2 %, 1.3 points more)'."""
+    gain = "" if best is None else f", {one.row.counted - best.counted:.2f} points more"
+    return (
+        f"{one.budget} {amount(one.budget, one.limit)} in place of {amount(one.budget, one.asked)} would admit "
+        f"{_named(one.row, gain)}"
+    )
+
+
+def blame_told(blame: Blame, budgets: Budgets) -> str:
+    """Which budget is to blame, and what is the best there is."""
+    asked, best = amount(blame.budget, budgets[blame.budget]), _with_interval(blame.budget, blame.best)
+    if blame.alone:
+        return f"{blame.budget} {asked} is to blame: the best of all candidates has {best}"
+    return f"{blame.budget} {asked} is to blame: among those that keep the other budgets, the best has {best}"
+
+
+def _named(row: Recommendation, more: str = "") -> str:
+    accuracy = "no published accuracy" if row.accuracy is None else f"{row.accuracy.value:.2f} %"
+    return f"{row.checkpoint.name} at {show_size(row.image_size)}, {row.setup} ({accuracy}{more})"
+
+
+def _at_best(figure: MarkedFigure) -> MarkedFigure:
+    """The better end of an interval alone, whichever it is: both ends are swapped."""
+    return MarkedFigure(figure.value, figure.high, figure.low, figure.mark, figure.source)
+
+
+def _marked(name: str, figure: MarkedFigure | None) -> str:
+    if figure is None:
+        return ""
+    sign = {Mark.predicted: "~", Mark.measured: "=", Mark.published: ""}[figure.mark]
+    return f"{sign}{number(figure.value * UNITS[name])}"
+
+
+def _interval(name: str, figure: MarkedFigure | None) -> str:
+    if figure is None or figure.low == figure.high:
+        return ""
+    return f"{number(figure.low * UNITS[name])}-{number(figure.high * UNITS[name])}"
+
+
+def _with_interval(name: str, figure: MarkedFigure) -> str:
+    interval = _interval(name, figure)
+    return amount(name, figure.value) + (f" ({interval})" if interval else "")
