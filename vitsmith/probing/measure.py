@@ -76,7 +76,8 @@ def measure(
     fitted, validated = _fit_logistic(backbone, train, methods, watch)
     images, kind = fitted.images, fitted.kind
     labels = held_out.labels.tolist()
-    queries = _labelled(backbone, held_out, kind, methods, _copies(list(zip(held_out.contents, labels, strict=True))))
+    groups = copy_groups(list(zip(held_out.contents, labels, strict=True)))
+    queries = _labelled(backbone, held_out, kind, methods, groups)
     scores = _score_all(backbone.name, fitted, queries, watch)
     warnings: list[str] = []
     if backbone.reads_text:
@@ -121,7 +122,7 @@ def _fit_logistic(
     backbone: Backbone, train: FrozenFeatures, methods: Methods, watch: Watch
 ) -> tuple[_Fitted, dict[Kind, float | None]]:
     """The best kind of features in cross-validation, and the accuracy of each."""
-    groups, best, validated = _copies(train.contents), None, dict[Kind, float | None]()
+    groups, best, validated = copy_groups(train.contents), None, dict[Kind, float | None]()
     for kind in backbone.kinds:
         images = _labelled(backbone, train, kind, methods, groups)
         of = f" of {kind}" if len(backbone.kinds) > 1 else ""
@@ -173,7 +174,7 @@ def _labelled(
     return LabelledFeatures(backbone.part(features.values, kind), features.labels, len(methods.classes), groups)
 
 
-def _copies(contents: Sequence[Hashable]) -> Tensor | None:
+def copy_groups(contents: Sequence[Hashable]) -> Tensor | None:
     """(N,) a number that copies of one file share: they lie in one fold and count once; None where there are none."""
     first: dict[Hashable, int] = {}
     groups = [first.setdefault(content, at) for at, content in enumerate(contents)]
