@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vitsmith.cli.arguments.completion import architectures
 from vitsmith.cli.arguments.options import JsonOption
+from vitsmith.cli.choice.augreg import show_augreg
 from vitsmith.cli.terminal.output import print_facts, print_json, print_line, print_table
 
 
@@ -17,7 +19,7 @@ def models(
         str,
         typer.Argument(
             metavar="ARCHITECTURE",
-            help="Architecture, in any spelling; default: list all.",
+            help="Architecture, in any spelling; or augreg, the table of its checkpoints; default: list all.",
             autocompletion=architectures,
         ),
     ] = "",
@@ -28,13 +30,33 @@ def models(
         str,
         typer.Option(metavar="LICENSE", help="Only those whose first weights have this licence: Apache-2.0, MIT, ..."),
     ] = "",
+    index: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With augreg: its index.csv; default: that in the cache.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(metavar="CONDITION", help="With augreg: which rows, as  name == 'B/16' and wd <= 0.03.")
+    ] = "",
+    by: Annotated[
+        str, typer.Option(metavar="COLUMNS", help="With augreg: the best of each of these, as name,adapt_resolution.")
+    ] = "",
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With augreg: a picture, .png: accuracy against speed.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the architectures, or one of them with its published weights."""
     from vitsmith.arguments import known_name
+    from vitsmith.errors import InputError
     from vitsmith.models.presets import find_preset, presets
     from vitsmith.weights.fetch.hub.known_models import weights_of
 
+    if name == "augreg":
+        if family or license:
+            raise InputError("`family` and `license` are for the list of architectures: leave them out with augreg")
+        show_augreg(index, where, by, plot, json=json)
+        return
+    if index is not None or where or by or plot is not None:
+        raise InputError("`index`, `where`, `by` and `plot` are for the table of AugReg:  vitsmith models augreg")
     if name:
         preset, size = find_preset(name)
         row = _describe(preset, size)

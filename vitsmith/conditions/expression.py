@@ -65,6 +65,8 @@ class Expression:
     """A condition, read. Its names of Python stand for `tokens`."""
 
     text: str
+    example: str = _EXAMPLE
+    """What a message says of how one is written."""
     tree: ast.expr = field(default_factory=lambda: ast.Constant(None))
     tokens: dict[str, Token] = field(default_factory=dict)
     _places: list[tuple[int, int]] = field(default_factory=list)
@@ -126,21 +128,21 @@ class Expression:
                 if not 0 < (error.offset or 0) <= len(source)
                 else self._place(int(error.offset or 1) - 1)
             )
-            raise self.mistake(f"{_reason(error)}: {_EXAMPLE}", at=at) from None
+            raise self.mistake(f"{_reason(error)}: {self.example}", at=at) from None
         except (RecursionError, MemoryError):
             raise too_deep(self.text) from None
 
     def _source(self) -> str:
         """The condition in Python, of signs, words of the language and names of ours."""
         if not self.text.strip():
-            raise InputError(f"`where` is empty: {_EXAMPLE}")
+            raise InputError(f"`where` is empty: {self.example}")
         if len(self.text) > LONGEST:
             raise InputError(f"`where` has {len(self.text):,} characters, and at most {LONGEST:,} are read")
         written, at, length = [], 0, 0
         while at < len(self.text):
             found = _TOKEN.match(self.text, at)
             if found is None:
-                raise self.mistake(_unknown(self.text[at:]), at=at)
+                raise self.mistake(_unknown(self.text[at:], self.example), at=at)
             if found.lastgroup == "date":
                 raise self.mistake(f"a date stands in quotes: write '{found[0]}'", at=at)
             if found.lastgroup == "other":
@@ -178,7 +180,7 @@ def _number(text: str) -> int | float:
     return int(text) if text.isdecimal() and len(text) < 400 else float(text)
 
 
-def _unknown(rest: str) -> str:
+def _unknown(rest: str, example: str) -> str:
     """Why no token begins here."""
     if rest[0] in "'\"":
         return f"the text has no {rest[0]} at its end (a quote within a text is written twice)"
@@ -186,7 +188,7 @@ def _unknown(rest: str) -> str:
         return "the name of the column has no ` at its end"
     if rest[0].isdigit() or (rest[0] == "." and rest[1:2].isdigit()):
         return "this is no number: write 1000 for 1,000 or 1_000, and a text or date in quotes, as '2024-05-01'"
-    hint = next((told for signs, told in _HINTS.items() if rest[0] in signs), _EXAMPLE)
+    hint = next((told for signs, told in _HINTS.items() if rest[0] in signs), example)
     return f"{shown(rest[0])} has no meaning here: {hint}"
 
 
@@ -210,10 +212,10 @@ def too_deep(text: str) -> InputError:
     return InputError(f"`where` {shown(text)} is nested too deeply: write it with fewer brackets")
 
 
-def parsed(text: str) -> Expression:
-    """`text`, read. Raises InputError."""
+def parsed(text: str, *, example: str = _EXAMPLE) -> Expression:
+    """`text`, read; `example` says in messages how a condition is written. Raises InputError."""
     if not isinstance(text, str):
-        raise InputError(f"`where` must be a text, not {shown(text)}: {_EXAMPLE}")
-    expression = Expression(text)
+        raise InputError(f"`where` must be a text, not {shown(text)}: {example}")
+    expression = Expression(text, example)
     expression.parse()
     return expression

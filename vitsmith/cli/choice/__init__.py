@@ -1,0 +1,1 @@
+"""What the verbs show that help to choose a model."""
