@@ -1,0 +1,1 @@
+"""The best rows built and measured on this machine, and the ranking corrected by what was measured."""
