@@ -17,14 +17,20 @@ from sklearn.preprocessing import StandardScaler
 
 import vitsmith as vs
 from tests.probing.coloured import pets
+from tests.recommend.made import checkpoint, machine
 from tests.tiny import CONFIGS, VIT, tiny_model
 from vitsmith.data.sets.datasets import DataSpec, open_data
 from vitsmith.errors import DatasetError, UnknownNameError
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
+from vitsmith.recommend.figures import Mark
 from vitsmith.recommend.own_images.result import Difference, OwnAccuracies, Scored
 from vitsmith.recommend.own_images.run import accuracy_on
 from vitsmith.recommend.own_images.sample import Unusable, labelled_sample, stratified
+from vitsmith.recommend.own_images.stage import POINTS, AccuracyStage
+from vitsmith.recommend.recommendation import Setup
+from vitsmith.recommend.request import RequestOptions, make_request
+from vitsmith.recommend.run import Stages, recommend
 from vitsmith.weights.bundle.bundle import Bundle
 
 STRENGTHS = np.logspace(-3, 4, 15)
@@ -188,3 +194,41 @@ def test_a_far_domain_and_ties_are_told() -> None:
     assert any("are easy for all of them" in one for one in result(easy, easy, easy).remarks())
     few = result(np.arange(40) < 30, np.arange(40) >= 12)
     assert any("40 images do not tell m0 from m1 with certainty" in one for one in few.remarks())
+
+
+def test_a_ranking_by_own_images(towers: list[Tower], tmp_path: Path) -> None:
+    """The published order is the other way round; what is not here comes last, whatever is published."""
+    data = DataSpec(path=pets(tmp_path / "pets"))
+    published = {"large": 90.0, "small": 70.0}
+    zoo = [checkpoint(one.name, published[one.name], one.config, source=one.source) for one in towers]
+    zoo.append(checkpoint("elsewhere", 95.0))
+    stage = AccuracyStage(data, is_local=lambda one: one.name != "elsewhere")
+    request = make_request(RequestOptions(latency="10s"))
+    found = recommend(request, zoo, machine(setups=[Setup("onnx")]), Stages(accuracy=stage, tie=POINTS))
+    assert stage.found is not None and stage.found.unfetched == ("elsewhere",)
+    order = [row.checkpoint.name for row in found]
+    own = {row.name: 100 * row.accuracy for row in stage.found.rows}
+    assert order[-1] == "elsewhere" and set(order[:2]) == {"large", "small"}
+    if abs(own["large"] - own["small"]) > POINTS:
+        assert order[0] == max(own, key=own.__getitem__)
+    for row in found:
+        if row.checkpoint.name == "elsewhere":
+            assert row.accuracy is None and "`download` fetches them" in row.remarks[-1]
+        else:
+            assert row.accuracy is not None and row.accuracy.value == own[row.checkpoint.name]
+            assert row.accuracy.mark == Mark.measured and row.accuracy.low <= row.accuracy.value <= row.accuracy.high
+    str(found), found.to_dict()  # both can be shown
+
+
+def test_without_scores_published_accuracy_ranks(towers: list[Tower], tmp_path: Path) -> None:
+    zoo = [checkpoint("one", 90.0), checkpoint("two", 70.0)]
+    request, here = make_request(RequestOptions(latency="10s")), machine(setups=[Setup("onnx")])
+    for data, is_local, reason in (
+        (DataSpec(path=pets(tmp_path / "pets")), lambda _: False, "`download` fetches them"),
+        (draw(tmp_path / "flat", ["a.png"]), lambda _: True, "published accuracy ranks instead"),
+    ):
+        stage = AccuracyStage(data, is_local=is_local)
+        found = recommend(request, zoo, here, Stages(accuracy=stage, tie=POINTS))
+        assert [row.checkpoint.name for row in found] == ["one", "two"]
+        assert all(row.accuracy and row.accuracy.mark == Mark.published for row in found)
+        assert stage.found and reason in stage.found.instead
