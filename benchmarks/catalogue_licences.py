@@ -11,7 +11,7 @@ COMMERCIAL = {"apache-2.0": True, "mit": True, "dinov3-license": True, "apple-am
 CARD = "its model card on the hub"
 STATED: tuple[tuple[str, str, str], ...] = (
     (r"hf:timm/\w+\.metaclip_", "cc-by-nc-4.0", CARD),
-    (r"hf:timm/vit_\w+\.laion400m_", "", ""),
+    (r"hf:timm/vit_\w+\.laion400m_", "mit", CARD),
     (r"hf:timm/eva(02)?_\w+_clip_", "mit", CARD),
     (r"hf:timm/ViT-", "apache-2.0", CARD),
     (r"hf:openai/", "mit", "openai/CLIP LICENSE, of code and released weights"),
