@@ -77,7 +77,9 @@ def relaxations(
         able: list[tuple[float, float, str, Recommendation, MarkedFigure]] = []
         for row in candidates:
             figure = row.figure(name)
-            if figure is None or row.counted <= least or judge(name, asked, figure) in (Standing.within, Standing.kept):
+            if figure is None or row.counted <= least or row.key == (best and best.key):
+                continue
+            if judge(name, asked, figure) in (Standing.within, Standing.kept):
                 continue
             if missed_by(row, others) is None:
                 able.append((excess(name, asked, figure), -row.counted, row.source, row, figure))

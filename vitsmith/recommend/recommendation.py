@@ -33,8 +33,8 @@ class Setup:
 
     @property
     def merging(self) -> str:
-        """'' or 'keep 0.7'."""
-        return f"keep {self.keep:g}" if self.keep < 1 else ""
+        """'' or 'merged 0.7'."""
+        return f"merged {self.keep:g}" if self.keep < 1 else ""
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.engine, self.precision, self.merging) if part)

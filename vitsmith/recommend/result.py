@@ -78,7 +78,7 @@ class Recommendations(Sequence[Recommendation]):
         return bool(self.rows)
 
     def table(self, most: int = SHOWN) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """(columns, rows) for printing: two lines a row, the second with the intervals."""
+        """(columns, rows) for printing: two or three lines a row, the second with the intervals."""
         return COLUMNS, [line for row in self.rows[:most] for line in cells(row)]
 
     def to_dict(self, most: int = SHOWN) -> dict[str, Any]:
@@ -110,7 +110,8 @@ class Recommendations(Sequence[Recommendation]):
         else:
             yield f"first: {self.why}"
         yield from (f"just missed: {missed_told(one, budgets)}" for one in self.just_missed)
-        yield from (f"for more: {relaxation_told(one, best)}" for one in self.relaxations)
+        more = "for more" if best else "possible"
+        yield from (f"{more}: {relaxation_told(one, best)}" for one in self.relaxations)
 
     def __repr__(self) -> str:
         return f"<Recommendations {len(self)}, best {self.best}>"

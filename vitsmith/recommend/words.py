@@ -9,12 +9,12 @@ from vitsmith.recommend.near import Blame, Missed, Relaxation
 from vitsmith.recommend.rank import TIE, Ranking
 from vitsmith.recommend.recommendation import Recommendation
 
-COLUMNS = ("model", "top-1 %", "p95 ms", "median ms", "images/s", "memory MB", "size MB", "budget")
+COLUMNS = ("model", "top-1 %", "p95 ms", "median", "images/s", "mem. MB", "size MB", "budget")
 NUMBERS = COLUMNS[1:7]
-LONGEST_NAME = 36
+LONGEST_NAME = 32
 UNITS = {"latency": 1e3, "median": 1e3, "throughput": 1.0, "memory": 1e-6, "size": 1e-6, "gflops": 1.0}
 """MarkedFigure -> the factor to the unit in which it is shown: milliseconds, images/s, MB (1,000,000 bytes), GFLOPs."""
-_NAMES = {"latency": "ms", "throughput": "images/s", "memory": "MB", "size": "MB", "gflops": "GFLOPs"}
+_NAMES = {"latency": "ms", "median": "ms", "throughput": "images/s", "memory": "MB", "size": "MB", "gflops": "GFLOPs"}
 LEGEND = (
     "top-1: published, of the whole model; ~ predicted, with its 90 % interval below; = measured. "
     "p95: one image from bytes to answer; median: the engine alone"
@@ -33,23 +33,31 @@ def amount(budget: str, value: float) -> str:
     return f"{number(value * UNITS[budget])} {_NAMES[budget]}"
 
 
-def cells(row: Recommendation) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The two lines of a row: names and numbers, then how it runs and intervals."""
+def cells(row: Recommendation) -> list[tuple[str, ...]]:
+    """The lines of a row: numbers, then intervals, beside its name, which may need two lines, and how it runs."""
     figures = [(name, row.figure(name)) for name in ("latency", "median", "throughput", "memory", "size")]
     accuracy = row.accuracy
-    first = (
-        shortened(row.checkpoint.name, LONGEST_NAME),
+    numbers = (
         "" if accuracy is None else f"{accuracy.value:.2f}",
         *(_marked(name, figure) for name, figure in figures),
         row.standing.value if row.standings else "",
     )
-    second = (
-        f"  {show_size(row.image_size)}, {row.setup}",
+    intervals = (
         "" if accuracy is None or accuracy.low == accuracy.high else f"{accuracy.low:.1f}-{accuracy.high:.1f}",
-        *(_interval(name, figure) for name, figure in figures),
+        *(_short_interval(name, figure) if name != "size" else "" for name, figure in figures),
         "",
     )
-    return first, second
+    names = [*_lines(row.checkpoint.name), f"  {show_size(row.image_size)}, {row.setup}"]
+    empty = ("",) * len(numbers)
+    return [(name, *cell) for name, cell in zip(names, (numbers, intervals, *[empty] * len(names)), strict=False)]
+
+
+def _lines(name: str) -> list[str]:
+    """A name in one line, or, where it is long and has a point, in two."""
+    if len(name) <= LONGEST_NAME or "." not in name:
+        return [shortened(name, LONGEST_NAME)]
+    first, _, rest = name.partition(".")
+    return [shortened(first, LONGEST_NAME), shortened(f".{rest}", LONGEST_NAME)]
 
 
 def why(ranking: Ranking, budgets: Budgets) -> str:
@@ -98,7 +106,7 @@ def missed_told(missed: Missed, budgets: Budgets) -> str:
         asked = amount(name, budgets[name])
         more = f"{100 * (factor - 1):.0f} % over" if factor < 2 else f"{factor:.1f} times"
         word = "misses" if surely else "may miss"
-        parts.append(f"{word} {name}, {_with_interval(name, figure)} for {asked} ({more} at worst)")
+        parts.append(f"{word} {name}, {with_interval(name, figure)} for {asked} ({more} at worst)")
     return f"{_named(row)}: {'; '.join(parts)}"
 
 
@@ -113,7 +121,7 @@ def relaxation_told(one: Relaxation, best: Recommendation | None) -> str:
 
 def blame_told(blame: Blame, budgets: Budgets) -> str:
     """Which budget is to blame, and what is the best there is."""
-    asked, best = amount(blame.budget, budgets[blame.budget]), _with_interval(blame.budget, blame.best)
+    asked, best = amount(blame.budget, budgets[blame.budget]), with_interval(blame.budget, blame.best)
     if blame.alone:
         return f"{blame.budget} {asked} is to blame: the best of all candidates has {best}"
     return f"{blame.budget} {asked} is to blame: among those that keep the other budgets, the best has {best}"
@@ -142,6 +150,15 @@ def _interval(name: str, figure: MarkedFigure | None) -> str:
     return f"{number(figure.low * UNITS[name])}-{number(figure.high * UNITS[name])}"
 
 
-def _with_interval(name: str, figure: MarkedFigure) -> str:
+def _short_interval(name: str, figure: MarkedFigure | None) -> str:
+    """With two digits below a hundred, as the interval is no sharper than that."""
+    if figure is None or figure.low == figure.high:
+        return ""
+    ends = (figure.low * UNITS[name], figure.high * UNITS[name])
+    return "-".join(f"{end:.0f}" if end >= 9.95 else f"{end:.1f}" for end in ends)
+
+
+def with_interval(name: str, figure: MarkedFigure) -> str:
+    """'28.1 ms (21.0-37.0)'."""
     interval = _interval(name, figure)
     return amount(name, figure.value) + (f" ({interval})" if interval else "")

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from vitsmith.errors import MissingPackageError
 from vitsmith.escapes import visible
 from vitsmith.predict import show_probability
 from vitsmith.report.figure import HEIGHT, WIDTH, Picture
+from vitsmith.report.scatter import Scatter
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -75,6 +77,7 @@ class Section:
     title: str
     text: str = ""
     figures: tuple[Figure, ...] = ()
+    scatter: Scatter | None = None
     table: Table | None = None
     samples: tuple[Sample, ...] = ()
     notes: tuple[str, ...] = ()
@@ -110,7 +113,10 @@ def render(report: Report) -> str:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise MissingPackageError("jinja2", "plots") from None
 
     environment = Environment(
         loader=PackageLoader("vitsmith.report"),
@@ -120,13 +126,20 @@ def _template() -> Template:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"data_uri": _data_uri, "probability": show_probability}
+    environment.filters |= {"data_uri": _data_uri, "probability": show_probability, "lines": _lines}
     return environment.get_template("report.html")
 
 
 def _shown(value: Any) -> Any:
     """What stands for a value on the page, before it is escaped for HTML: its text, one line of visible characters."""
     return value if hasattr(value, "__html__") else visible(str(value))
+
+
+def _lines(text: str) -> Any:
+    """The text of a point as HTML: the only one whose line breaks stay, as each line is made visible by itself."""
+    from markupsafe import Markup, escape
+
+    return Markup("\n").join(escape(visible(line)) for line in text.split("\n"))
 
 
 def _data_uri(png: bytes) -> str:
