@@ -14,7 +14,7 @@ that lies beside them on the hub. A row is taken if
 - the number of parameters is the published one, where the table has it
 
 What is not taken is listed with the reason. `--write` writes checkpoints.csv and configurations.json of
-vitsmith/recommend/. Where one checkpoint has several figures, the first of these counts: timm's of timm's conversion,
+vitsmith/choosing/. Where one checkpoint has several figures, the first of these counts: timm's of timm's conversion,
 the authors' of their own file.
 """
 
@@ -37,16 +37,16 @@ from catalogue_sources import source_of
 from timm_coverage import apart, check
 from timm_reads_our_npz import stand_in_for_torchvision
 
+from vitsmith.choosing.catalogue import METRICS
 from vitsmith.errors import InputError
 from vitsmith.machine import describe_machine
 from vitsmith.models.config import LiTConfig, ModelConfig
 from vitsmith.models.configure import parse_config
 from vitsmith.models.cost import flops
-from vitsmith.recommend.catalogue import METRICS
 from vitsmith.weights.fetch.hub.google_copies import copy_of_url
 from vitsmith.weights.fetch.published import checkpoints
 
-FOLDER = Path(__file__).resolve().parents[1] / "vitsmith/recommend"
+FOLDER = Path(__file__).resolve().parents[1] / "vitsmith/choosing"
 COLUMNS = {"imagenet": "top1_imagenet", "imagenet-real": "top1_imagenet_real", "imagenet-v2": "top1_imagenet_v2"}
 COLUMNS |= {"imagenet-a": "top1_imagenet_a", "imagenet-r": "top1_imagenet_r", "imagenet-sketch": "top1_sketch"}
 ENDINGS = {"zero-shot": "-zeroshot", "k-NN (frozen)": "-knn", "linear probe (frozen)": "-linear"}

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from vitsmith.files.atomic import write_text
-from vitsmith.models.config import show_size
-from vitsmith.recommend.figures import Mark, MarkedFigure, Standing
-from vitsmith.recommend.rank import best_setups
-from vitsmith.recommend.recommendation import Recommendation
-from vitsmith.recommend.result import Recommendations
-from vitsmith.recommend.words import (
+from vitsmith.choosing.figures import Mark, MarkedFigure, Standing
+from vitsmith.choosing.rank import best_setups
+from vitsmith.choosing.recommendation import Recommendation
+from vitsmith.choosing.result import Recommendations
+from vitsmith.choosing.words import (
     UNITS,
     amount,
     blame_told,
@@ -22,6 +20,8 @@ from vitsmith.recommend.words import (
     relaxation_told,
     with_interval,
 )
+from vitsmith.files.atomic import write_text
+from vitsmith.models.config import show_size
 from vitsmith.report.page import Command, Headline, Report, Section, Table, render
 from vitsmith.report.run_facts import command_of
 from vitsmith.report.scatter import Dot, Line, Scatter

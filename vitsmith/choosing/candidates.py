@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.figures import Mark, MarkedFigure, computed, published
+from vitsmith.choosing.overhead import USUAL, Overhead
+from vitsmith.choosing.recommendation import UNVERIFIED, Recommendation, Setup
+from vitsmith.choosing.request import Request
 from vitsmith.compress.merge_tokens.schedules import saved, spread
 from vitsmith.cost.cost import Cost
 from vitsmith.models.config import ImageModelConfig, LiTConfig, ModelConfig, ViTConfig, impossible_parts
 from vitsmith.models.cost import flops, parameters
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.figures import Mark, MarkedFigure, computed, published
-from vitsmith.recommend.overhead import USUAL, Overhead
-from vitsmith.recommend.recommendation import UNVERIFIED, Recommendation, Setup
-from vitsmith.recommend.request import Request
 
 Predict = Callable[[ModelConfig, Setup, int, int | None], Cost | None]
 """(configuration, setup, batch, threads) -> cost; None where it cannot be predicted."""

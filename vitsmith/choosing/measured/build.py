@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitsmith.choosing.candidates import image_tower, with_merging
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.recommendation import Setup
 from vitsmith.compress.quantize.run import PROGRAMS
 from vitsmith.compress.quantize.schemes import Scheme
 from vitsmith.data.images.preprocess import preprocess
@@ -18,9 +21,6 @@ from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.exporters.parts import Part, parts_of
 from vitsmith.exporters.targets import TARGETS
 from vitsmith.models.build import build
-from vitsmith.recommend.candidates import image_tower, with_merging
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.recommendation import Setup
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitsmith.arguments import Tell
+from vitsmith.choosing.own_images.result import OwnAccuracies, Scored
+from vitsmith.choosing.own_images.sample import MOST_IMAGES, Unusable, labelled_sample
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.data.sets.samples import Samples
@@ -31,8 +33,6 @@ from vitsmith.probing.classifiers.steps import Watch, watch_nothing
 from vitsmith.probing.feature_cache import FeatureCache
 from vitsmith.probing.features import FrozenFeatures, PassOptions, extract
 from vitsmith.probing.measure import copy_groups
-from vitsmith.recommend.own_images.result import OwnAccuracies, Scored
-from vitsmith.recommend.own_images.sample import MOST_IMAGES, Unusable, labelled_sample
 from vitsmith.weights.load import load
 
 FOLDS = 5

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vitsmith.arguments import Tell
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.figures import Mark, MarkedFigure
+from vitsmith.choosing.local_weights import checkpoint_is_local
+from vitsmith.choosing.own_images.result import TIE, OwnAccuracies, Scored
+from vitsmith.choosing.rank import Ranking
+from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.needs_torch import part
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.figures import Mark, MarkedFigure
-from vitsmith.recommend.local_weights import checkpoint_is_local
-from vitsmith.recommend.own_images.result import TIE, OwnAccuracies, Scored
-from vitsmith.recommend.rank import Ranking
-from vitsmith.recommend.recommendation import Recommendation
 
 POINTS = 100 * TIE
 """Points of accuracy on these images that are no difference: for `Stages.tie`."""
@@ -47,7 +47,7 @@ class AccuracyStage:
         distinct = list({one.source: one for one in first}.values())
         able = [one for one in distinct if self.download or self.is_local(one)]
         chosen = able[: self.most] if able else distinct[: self.most]
-        score = part("vitsmith.recommend.own_images.run:accuracy_on")
+        score = part("vitsmith.choosing.own_images.run:accuracy_on")
         is_here = (lambda _: True) if able else (lambda _: False)
         found: OwnAccuracies = score(self.data, chosen, seed=self.seed, is_here=is_here, tell=self.tell, **self.options)
         here = {one.source for one in able}

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitsmith.recommend.commands import Step
-from vitsmith.recommend.near import Blame, Missed, Relaxation
-from vitsmith.recommend.rank import Ranking
-from vitsmith.recommend.recommendation import Recommendation
-from vitsmith.recommend.request import Request
-from vitsmith.recommend.words import COLUMNS, blame_told, cells, missed_told, relaxation_told
+from vitsmith.choosing.commands import Step
+from vitsmith.choosing.near import Blame, Missed, Relaxation
+from vitsmith.choosing.rank import Ranking
+from vitsmith.choosing.recommendation import Recommendation
+from vitsmith.choosing.request import Request
+from vitsmith.choosing.words import COLUMNS, blame_told, cells, missed_told, relaxation_told
 
 SHOWN = 10
 """Rows of the table."""

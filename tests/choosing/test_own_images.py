@@ -16,21 +16,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import vitsmith as vs
+from tests.choosing.made import checkpoint, machine
 from tests.probing.coloured import pets
-from tests.recommend.made import checkpoint, machine
 from tests.tiny import CONFIGS, VIT, tiny_model
+from vitsmith.choosing.figures import Mark
+from vitsmith.choosing.own_images.result import Difference, OwnAccuracies, Scored
+from vitsmith.choosing.own_images.run import accuracy_on
+from vitsmith.choosing.own_images.sample import Unusable, labelled_sample, stratified
+from vitsmith.choosing.own_images.stage import POINTS, AccuracyStage
+from vitsmith.choosing.recommendation import Setup
+from vitsmith.choosing.request import RequestOptions, make_request
+from vitsmith.choosing.run import Stages, recommend
 from vitsmith.data.sets.datasets import DataSpec, open_data
 from vitsmith.errors import DatasetError, UnknownNameError
 from vitsmith.models.config import ModelConfig
 from vitsmith.models.configure import change
-from vitsmith.recommend.figures import Mark
-from vitsmith.recommend.own_images.result import Difference, OwnAccuracies, Scored
-from vitsmith.recommend.own_images.run import accuracy_on
-from vitsmith.recommend.own_images.sample import Unusable, labelled_sample, stratified
-from vitsmith.recommend.own_images.stage import POINTS, AccuracyStage
-from vitsmith.recommend.recommendation import Setup
-from vitsmith.recommend.request import RequestOptions, make_request
-from vitsmith.recommend.run import Stages, recommend
 from vitsmith.weights.bundle.bundle import Bundle
 
 STRENGTHS = np.logspace(-3, 4, 15)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitsmith.recommend.figures import Budgets, MarkedFigure, Standing, excess, judge, relaxed
-from vitsmith.recommend.rank import TIE
-from vitsmith.recommend.recommendation import Recommendation
+from vitsmith.choosing.figures import Budgets, MarkedFigure, Standing, excess, judge, relaxed
+from vitsmith.choosing.rank import TIE
+from vitsmith.choosing.recommendation import Recommendation
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from vitsmith.choosing.catalogue import METRICS, TASKS, Checkpoint, catalogue
+from vitsmith.choosing.local_weights import checkpoint_is_local
 from vitsmith.models.config import LiTConfig
 from vitsmith.models.configure import change, configure
 from vitsmith.models.cost import parameters
 from vitsmith.models.presets import differences, presets
-from vitsmith.recommend.catalogue import METRICS, TASKS, Checkpoint, catalogue
-from vitsmith.recommend.local_weights import checkpoint_is_local
 from vitsmith.weights.fetch.addresses import cached_path
 from vitsmith.weights.fetch.hub.address import hub_address
 from vitsmith.weights.fetch.hub.known_models import known_models

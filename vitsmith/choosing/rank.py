@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vitsmith.recommend.figures import Budgets, Standing, keeps
-from vitsmith.recommend.recommendation import Recommendation
+from vitsmith.choosing.figures import Budgets, Standing, keeps
+from vitsmith.choosing.recommendation import Recommendation
 
 TIE = 0.3
 """Points of published accuracy within which two checkpoints are equal, and the faster is better."""

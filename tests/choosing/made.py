@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from vitsmith.choosing.candidates import Machine
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.overhead import Overhead
+from vitsmith.choosing.recommendation import Setup
 from vitsmith.cost.cost import Cost
 from vitsmith.models.config import LiTConfig, ModelConfig, ViTConfig
 from vitsmith.models.cost import parameters
-from vitsmith.recommend.candidates import Machine
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.overhead import Overhead
-from vitsmith.recommend.recommendation import Setup
 
 NO_OVERHEAD = Overhead(photo=(0.0, 0.0, 0.0), pixels=(0.0, 0.0, 0.0), spread=(1.0, 1.0, 1.0), source="none")
 SETUPS = tuple(Setup(engine, precision) for engine in ("onnx", "openvino") for precision in ("fp32", "int8"))

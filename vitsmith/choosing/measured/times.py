@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitsmith.benchmark.memory import Died, Memory, Task, measure_memory
+from vitsmith.choosing.figures import Mark, MarkedFigure
+from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.protocol import Engine
 from vitsmith.engines.sample_inputs import sample_inputs
 from vitsmith.evaluation.timing import Pace, Timing, time_in_turns
-from vitsmith.recommend.figures import Mark, MarkedFigure
-from vitsmith.recommend.recommendation import Recommendation
 from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import program_mib

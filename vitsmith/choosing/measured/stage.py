@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitsmith.arguments import Tell
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.figures import Budgets
+from vitsmith.choosing.local_weights import checkpoint_is_local
+from vitsmith.choosing.measured.correct import Name, corrected, name_of
+from vitsmith.choosing.measured.times import PACE, MeasuredRow, measure_built
+from vitsmith.choosing.rank import TIE, Ranking, rank, shortlist
+from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.errors import VitsmithError
 from vitsmith.evaluation.timing import Pace
 from vitsmith.files.atomic import scratch
 from vitsmith.needs_torch import part, require_torch
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.figures import Budgets
-from vitsmith.recommend.local_weights import checkpoint_is_local
-from vitsmith.recommend.measured.correct import Name, corrected, name_of
-from vitsmith.recommend.measured.times import PACE, MeasuredRow, measure_built
-from vitsmith.recommend.rank import TIE, Ranking, rank, shortlist
-from vitsmith.recommend.recommendation import Recommendation
 from vitsmith.weights.bundle.bundle import Bundle
 
 UNCHECKED = "timed with random weights: whether its answers are good, `export` and `quantize` measure"
@@ -62,7 +62,7 @@ class MeasureStage:
         self, chosen: Sequence[Recommendation], measured: dict[Name, MeasuredRow], failed: dict[Name, str]
     ) -> None:
         """Builds and measures rows, side by side in turns."""
-        build: Build = self.build or part("vitsmith.recommend.measured.build:build_to_time")
+        build: Build = self.build or part("vitsmith.choosing.measured.build:build_to_time")
         with scratch("recommend") as place:
             built: list[tuple[Recommendation, Bundle]] = []
             for row in chosen:

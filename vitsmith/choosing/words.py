@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from vitsmith.choosing.figures import Budgets, Mark, MarkedFigure, Standing, excess
+from vitsmith.choosing.near import Blame, Missed, Relaxation
+from vitsmith.choosing.rank import TIE, Ranking
+from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.escapes import shortened
 from vitsmith.models.config import show_size
-from vitsmith.recommend.figures import Budgets, Mark, MarkedFigure, Standing, excess
-from vitsmith.recommend.near import Blame, Missed, Relaxation
-from vitsmith.recommend.rank import TIE, Ranking
-from vitsmith.recommend.recommendation import Recommendation
 
 COLUMNS = ("model", "top-1 %", "p95 ms", "median", "images/s", "mem. MB", "size MB", "budget")
 NUMBERS = COLUMNS[1:7]

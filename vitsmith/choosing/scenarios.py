@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from vitsmith.arguments import known_name
+from vitsmith.choosing.catalogue import Task
 from vitsmith.engines.registry import ENGINES
 from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import ConfigError, InputError, UnknownNameError, shown
 from vitsmith.fields import Finite, Frozen, Number, Pixels, PositiveInt, mistakes_in
 from vitsmith.files.contents import read_words
-from vitsmith.recommend.catalogue import Task
 
 DEFAULT = "cpu-server"
 """The scenario where neither one nor a budget is given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitsmith.recommend.catalogue import Checkpoint
+from vitsmith.choosing.catalogue import Checkpoint
 from vitsmith.weights.fetch.addresses import cached_path
 from vitsmith.weights.fetch.hub.address import HubAddress, hub_address
 from vitsmith.weights.fetch.hub.cached import cached_weights

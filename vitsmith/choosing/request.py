@@ -8,10 +8,10 @@ from typing import Any
 
 from vitsmith.amounts import mebibytes, milliseconds
 from vitsmith.arguments import MOST_AT_ONCE, MOST_THREADS, known_name, whole_number
+from vitsmith.choosing.catalogue import TASKS
+from vitsmith.choosing.figures import BUDGETS, Budgets
+from vitsmith.choosing.scenarios import DEFAULT, Scenario, find_scenario, scenarios
 from vitsmith.errors import InputError, UnknownNameError, shown
-from vitsmith.recommend.catalogue import TASKS
-from vitsmith.recommend.figures import BUDGETS, Budgets
-from vitsmith.recommend.scenarios import DEFAULT, Scenario, find_scenario, scenarios
 
 LICENCES = ("commercial",)
 METRICS = {"classify": "imagenet", "zeroshot": "imagenet-zeroshot", "embed": "imagenet-knn"}

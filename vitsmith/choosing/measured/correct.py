@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vitsmith.recommend.figures import Mark, MarkedFigure
-from vitsmith.recommend.measured.times import MeasuredRow
-from vitsmith.recommend.recommendation import Recommendation
+from vitsmith.choosing.figures import Mark, MarkedFigure
+from vitsmith.choosing.measured.times import MeasuredRow
+from vitsmith.choosing.recommendation import Recommendation
 
 FIGURES = ("latency", "median", "throughput", "memory", "size")
 Name = tuple[str, tuple[int, int], str]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vitsmith.choosing.figures import Mark, MarkedFigure
 from vitsmith.cost.cost import Cost
-from vitsmith.recommend.figures import Mark, MarkedFigure
 
 MEGAPIXEL = 1e6
 

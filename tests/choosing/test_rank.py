@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.recommend.made import NO_OVERHEAD, SETUPS, MadeCosts, checkpoint, machine, vit, zoo
+from tests.choosing.made import NO_OVERHEAD, SETUPS, MadeCosts, checkpoint, machine, vit, zoo
+from vitsmith.choosing.candidates import candidates
+from vitsmith.choosing.figures import Mark, MarkedFigure, Standing, judge
+from vitsmith.choosing.near import blame, just_missed, nearest, relaxations
+from vitsmith.choosing.rank import pareto, rank, shortlist
+from vitsmith.choosing.recommendation import Recommendation, Setup
+from vitsmith.choosing.request import Request, RequestOptions, make_request
+from vitsmith.choosing.run import recommend
 from vitsmith.models.config import MixerConfig
-from vitsmith.recommend.candidates import candidates
-from vitsmith.recommend.figures import Mark, MarkedFigure, Standing, judge
-from vitsmith.recommend.near import blame, just_missed, nearest, relaxations
-from vitsmith.recommend.rank import pareto, rank, shortlist
-from vitsmith.recommend.recommendation import Recommendation, Setup
-from vitsmith.recommend.request import Request, RequestOptions, make_request
-from vitsmith.recommend.run import recommend
 
 ONNX = Setup("onnx")
 LOSS = {"fp32": 0.0, "int8": 0.5}

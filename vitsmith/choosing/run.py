@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vitsmith.recommend.candidates import Machine, candidates, eligible
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.commands import next_steps
-from vitsmith.recommend.near import blame, just_missed, nearest, relaxations
-from vitsmith.recommend.rank import TIE, Ranking, rank
-from vitsmith.recommend.recommendation import Recommendation
-from vitsmith.recommend.request import Request
-from vitsmith.recommend.result import Counts, Recommendations
-from vitsmith.recommend.words import why
+from vitsmith.choosing.candidates import Machine, candidates, eligible
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.commands import next_steps
+from vitsmith.choosing.near import blame, just_missed, nearest, relaxations
+from vitsmith.choosing.rank import TIE, Ranking, rank
+from vitsmith.choosing.recommendation import Recommendation
+from vitsmith.choosing.request import Request
+from vitsmith.choosing.result import Counts, Recommendations
+from vitsmith.choosing.words import why
 
 Stage = Callable[[Ranking, Sequence[Recommendation]], Sequence[Recommendation]]
 """Given the ranking so far and all candidates: the candidates with better figures, as measured ones."""

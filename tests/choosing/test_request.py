@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from vitsmith.choosing.catalogue import TASKS
+from vitsmith.choosing.request import METRICS, RequestOptions, make_request
+from vitsmith.choosing.scenarios import DEFAULT, find_scenario, scenarios
 from vitsmith.engines.registry import ENGINES
 from vitsmith.engines.settings import PRECISIONS
 from vitsmith.errors import ConfigError, InputError, UnknownNameError
-from vitsmith.recommend.catalogue import TASKS
-from vitsmith.recommend.request import METRICS, RequestOptions, make_request
-from vitsmith.recommend.scenarios import DEFAULT, find_scenario, scenarios
 
 NAMES = ["edge", "mobile", "cpu-server", "gpu-server", "browser", "multimodal"]
 

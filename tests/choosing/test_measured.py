@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 
 import vitsmith as vs
-from tests.recommend.made import MadeCosts, checkpoint, machine, vit
+from tests.choosing.made import MadeCosts, checkpoint, machine, vit
 from vitsmith.benchmark.memory import Memory, Task, measure_memory
+from vitsmith.choosing.candidates import candidates
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.figures import Mark, MarkedFigure, Standing
+from vitsmith.choosing.measured import stage as stage_module
+from vitsmith.choosing.measured import times as times_module
+from vitsmith.choosing.measured.build import build_to_time
+from vitsmith.choosing.measured.correct import corrected, name_of
+from vitsmith.choosing.measured.stage import MeasureStage
+from vitsmith.choosing.measured.times import MeasuredRow, jpeg_bytes, measure_built
+from vitsmith.choosing.rank import rank
+from vitsmith.choosing.recommendation import Recommendation, Setup
+from vitsmith.choosing.request import RequestOptions, make_request
+from vitsmith.choosing.run import Stages, recommend
 from vitsmith.data.images.read import read_image
 from vitsmith.errors import InputError, MissingPackageError
 from vitsmith.evaluation.timing import Pace
 from vitsmith.models.config import LiTConfig
-from vitsmith.recommend.candidates import candidates
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.figures import Mark, MarkedFigure, Standing
-from vitsmith.recommend.measured import stage as stage_module
-from vitsmith.recommend.measured import times as times_module
-from vitsmith.recommend.measured.build import build_to_time
-from vitsmith.recommend.measured.correct import corrected, name_of
-from vitsmith.recommend.measured.stage import MeasureStage
-from vitsmith.recommend.measured.times import MeasuredRow, jpeg_bytes, measure_built
-from vitsmith.recommend.rank import rank
-from vitsmith.recommend.recommendation import Recommendation, Setup
-from vitsmith.recommend.request import RequestOptions, make_request
-from vitsmith.recommend.run import Stages, recommend
 
 Times = Callable[[Recommendation], float | str]
 QUICK = Pace(seconds=0.02, turns=2, warm=0.0)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vitsmith.choosing.catalogue import Checkpoint
+from vitsmith.choosing.figures import Budgets, MarkedFigure, Standing, computed, judge
 from vitsmith.models.cost import parameters
-from vitsmith.recommend.catalogue import Checkpoint
-from vitsmith.recommend.figures import Budgets, MarkedFigure, Standing, computed, judge
 
 ALLOWANCE = {"fp32": 0.0, "fp16": 0.5, "bf16": 0.5, "int8": 0.5}
 """Points of accuracy that a precision may lose: what the gates of `export` and `quantize` let pass by default."""

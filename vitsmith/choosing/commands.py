@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.escapes import shell_quoted
-from vitsmith.recommend.recommendation import Recommendation
 from vitsmith.runs.place import default_place, model_name
 
 PROGRAMS = ("onnx", "openvino", "executorch")
