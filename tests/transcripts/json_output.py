@@ -18,6 +18,7 @@ from tests.transcripts import Files
 from tests.transcripts.calling import call, normalised, surroundings
 from tests.transcripts.world import furnish
 from vitsmith.benchmark.memory import Memory
+from vitsmith.compress.search.result import ProgramCost
 from vitsmith.compress.search.variants import TorchVariantMaker
 from vitsmith.evaluation.evaluation import evaluate
 from vitsmith.evaluation.peak_rates import Peak
@@ -141,8 +142,8 @@ class _QuickVariantMaker(TorchVariantMaker):
     def compile(self, bundle: Any, precision: str, folder: Path, choosing: Any) -> Any:
         return vs.save(bundle, folder)
 
-    def measure(self, bundle: Any) -> tuple[str, float, float, float]:
-        return "torch", 10.0 - sum(bundle.config.merge), 100.0, 1.0
+    def measure(self, bundle: Any) -> ProgramCost:
+        return ProgramCost("torch", 10.0 - sum(bundle.config.merge), 12.0, 100.0, 1.0)
 
 
 def _short_recipe(seed: int) -> TrainRecipe:

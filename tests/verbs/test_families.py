@@ -32,6 +32,7 @@ from vitsmith.compress.prune.run import prune_bundle
 from vitsmith.compress.prune.sizes import Pruning
 from vitsmith.compress.quantize.run import PROGRAMS
 from vitsmith.compress.quantize.schemes import Scheme
+from vitsmith.compress.search.result import ProgramCost
 from vitsmith.compress.search.run import SearchSpace, halves
 from vitsmith.compress.search.run import search as search_programs
 from vitsmith.compress.search.variants import TorchVariantMaker
@@ -285,8 +286,8 @@ class Uncompiled(TorchVariantMaker):
     def compile(self, bundle: vs.Bundle, precision: str, folder: Path, selection: Samples) -> vs.Bundle:
         return bundle
 
-    def measure(self, bundle: vs.Bundle) -> tuple[str, float, float, float]:
-        return "torch", float(flops(bundle.config)), 1.0, 1.0
+    def measure(self, bundle: vs.Bundle) -> ProgramCost:
+        return ProgramCost("torch", *[float(flops(bundle.config))] * 2, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -61,7 +61,9 @@ def compress(
     ],
     image_column: ImageColumnOption = "",
     label_column: LabelColumnOption = "",
-    latency: Annotated[str, typer.Option(help="Longest latency of one image, as 20ms or 0.02s.")] = "",
+    latency: Annotated[
+        str, typer.Option(help="Longest time of one image from bytes to answer, 95th percentile, as 20ms.")
+    ] = "",
     memory: Annotated[str, typer.Option(help="Largest peak memory, as 300MiB or 300MB.")] = "",
     size: Annotated[str, typer.Option(help="Largest program, as 90MB or 90MiB.")] = "",
     max_drop: Annotated[float, max_drop_option()] = 1.0,
@@ -196,6 +198,7 @@ def _print(found: SearchResult) -> None:
             one.engine,
             f"{one.top1:.2%}",
             lost_told(one.accuracy),
+            f"{one.answer_ms:.3g}",
             f"{one.latency_ms:.3g}",
             f"{one.memory_mib:.0f}",
             f"{one.size_mib:.3g}",
@@ -203,7 +206,7 @@ def _print(found: SearchResult) -> None:
         )
         for one in candidates
     ]
-    numbers = ("top-1", "points lost (95% interval)", "ms", "memory MiB", "size MiB")
+    numbers = ("top-1", "points lost (95% interval)", "p95 ms", "median ms", "memory MiB", "size MiB")
     print_table(("model", "precision", "engine", *numbers, "verdict"), rows, right=numbers)
     outside = [(one.name, one.precision, "; ".join(why)) for one in candidates if (why := found.objections(one))]
     if outside:

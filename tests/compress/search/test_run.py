@@ -15,7 +15,7 @@ from tests.tiny import CONFIGS, pictures, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.search.resize import resize_bundle, smaller_sizes
-from vitsmith.compress.search.result import SearchResult
+from vitsmith.compress.search.result import ProgramCost, SearchResult
 from vitsmith.compress.search.run import FEWEST, MOST_VARIANTS, SearchSpace, halves, search
 from vitsmith.data.sets.samples import Samples
 from vitsmith.errors import ConfigError, DatasetError, GateError, InputError, MissingPackageError, NotFiniteError
@@ -71,11 +71,12 @@ class VariantMaker:
             raise GateError(f"{name} says no")
         return self._named(name, replace(bundle))
 
-    def measure(self, bundle: Bundle) -> tuple[str, float, float, float]:
+    def measure(self, bundle: Bundle) -> ProgramCost:
         name = self.names[id(bundle)]
         latency = {"original": 100, "merge": 70, "resolution": 50, "both": 35}[name.split(",")[0]]
         factor = 0.4 if "int8" in name else 1
-        return "openvino", latency * factor, 300 * factor, 80 * factor / 2
+        answer = latency * factor + 5  # decoding takes as long whatever the program
+        return ProgramCost("openvino", latency * factor, answer, 300 * factor, 80 * factor / 2)
 
     def _named(self, name: str, bundle: Bundle) -> Bundle:
         self.names[id(bundle)] = name
@@ -156,7 +157,8 @@ def test_what_is_slower_and_no_better_goes_no_further() -> None:
 def test_measured_time_counts_and_not_arithmetic() -> None:
     """Merging may cost more than it saves."""
     made = variant_maker()
-    made.measure = lambda bundle: ("onnx", 120.0 if "both" in made.names[id(bundle)] else 100.0, 1.0, 1.0)
+    slow = lambda bundle: 120.0 if "both" in made.names[id(bundle)] else 100.0  # noqa: E731
+    made.measure = lambda bundle: ProgramCost("onnx", slow(bundle), 130.0, 1.0, 1.0)
     made.accuracy = {**GOOD, "both": 0.899}
     found = run(made, Requirements(accuracy_drop=1))
     assert [one.precision for one in found.candidates if one.name == "both"] == ["fp32"]
@@ -275,10 +277,12 @@ def test_what_the_machine_lacks_ends_the_search() -> None:
 def test_numbers_as_plain_data() -> None:
     found = run(variant_maker(), Requirements(accuracy_drop=1, latency_ms=60))
     told = found.to_dict()
-    assert repr(found).startswith("<SearchResult merge, int8 (") and ": 28 ms, " in str(found)
+    assert repr(found).startswith("<SearchResult merge, int8 (") and ": 28 ms (33 ms to the answer), " in str(found)
     assert "top-1 90.00% -> 89.60% (drop 0.40 points" in str(found) and str(found).endswith(", on drawn")
     chosen = [one for one in told["candidates"] if one["chosen"]]
-    assert [(one["name"], one["precision"], one["latency_ms"]) for one in chosen] == [("merge", "int8", 28)]
+    assert [(one["name"], one["precision"], one["latency_ms"], one["answer_p95_ms"]) for one in chosen] == [
+        ("merge", "int8", 28, 33)
+    ]
     assert told["data"] == "drawn" and told["machine"] and told["date"]
     kept = {one.metric: (one.value, one.data) for one in found.verified_bundle().measurements}
     assert kept["top1"] == (0.896, "drawn, verification split, not used for selection")
@@ -304,7 +308,7 @@ def test_many_variants_are_thinned_from_all_over() -> None:
 
     made.accuracy = dict(GOOD)
     made.change = change_one
-    made.measure = lambda bundle: ("openvino", 1.0, 1.0, 1.0)
+    made.measure = lambda bundle: ProgramCost("openvino", 1.0, 2.0, 1.0, 1.0)
     found = run(made, Requirements(accuracy_drop=5), space=SearchSpace(tuple(sizes), (), (), ("fp32",)))
     names = [one.name for one in found.candidates]
     assert len(names) == MOST_VARIANTS and names[0] == "as it is" and names[1] == "r0.05" and names[-1] == "r0.65"
@@ -374,3 +378,10 @@ def test_an_interruption_leaves_nothing_and_labels_can_be_given(
     code, out, err = call(capsys, "compress", "unnamed", "--data", "digits", "--labels-file", "names.txt")
     assert (code, out) == (2, "") and "interrupted" in err and seen == [tuple(map(str, range(10)))]
     assert {path.name for path in tmp_path.iterdir()} == there
+
+
+def test_a_budget_of_latency_is_about_the_answer_and_not_the_engine_alone() -> None:
+    found = run(variant_maker(), Requirements(accuracy_drop=1, latency_ms=30))
+    (merged,) = [one for one in found.candidates if one.title == "merge, int8"]
+    assert merged.latency_ms == 28 and found.objections(merged) == ("one image takes 33 ms (allowed 30)",)
+    assert found.chosen is not merged

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vitsmith.compress.images import TaskImages
 from vitsmith.compress.result import Listener, Told
 from vitsmith.compress.search.pareto import Choice, Point, choose, dominates
-from vitsmith.compress.search.result import Candidate, Refused, SearchResult
+from vitsmith.compress.search.result import Candidate, ProgramCost, Refused, SearchResult
 from vitsmith.data.sets.samples import Samples, place_of
 from vitsmith.errors import DatasetError, GateError, InputError, MissingPackageError, NotFiniteError, OutputError
 from vitsmith.gate import Measured, Paired, Requirements, failures, refusing
@@ -81,8 +81,8 @@ class VariantMaker(Protocol):
         Raises GateError or InputError.
         """
 
-    def measure(self, bundle: Bundle) -> tuple[str, float, float, float]:
-        """(engine, latency of one image in ms, peak memory in MiB, size in MiB)."""
+    def measure(self, bundle: Bundle) -> ProgramCost:
+        """What a program costs. Raises GateError where it does not run."""
 
 
 def halves(samples: Samples, seed: int = 0) -> tuple[Samples, Samples]:
@@ -200,7 +200,7 @@ class _Bench:
             program = self.variant_maker.compile(
                 variant.bundle, precision, self.folder / str(self.count), self.selection
             )
-            engine, latency, memory, size = self.variant_maker.measure(program)
+            cost = self.variant_maker.measure(program)
             with refusing(title):
                 right = self.variant_maker.right_answers(program, self.selection)
             accuracy = Paired.of(self.found.original_right, right)
@@ -210,12 +210,20 @@ class _Bench:
             self.found.refused.append(Refused(title, str(error)))
             self.listener(Told(f"{title}: {error}"))
             return None
-        notes = program.provenance.notes
-        costs = latency, memory, size
-        made = Candidate(accuracy.after, *costs, variant.name, precision, engine, program, accuracy, notes)
+        made = Candidate(
+            accuracy.after, cost.latency_ms, cost.memory_mib, cost.size_mib, variant.name, precision, cost.engine,
+            program, accuracy, cost.answer_ms, program.provenance.notes,
+        )  # fmt: skip
         self.found.candidates.append(made)
-        self.listener(Told(f"{title}: {made.top1:.2%}, {latency:.3g} ms, {memory:.0f} MiB of memory, {size:.3g} MiB"))
+        self.listener(Told(f"{title}: {made.top1:.2%}, {_told(cost)}"))
         return made
+
+
+def _told(cost: ProgramCost) -> str:
+    return (
+        f"{cost.latency_ms:.3g} ms ({cost.answer_ms:.3g} ms to the answer), {cost.memory_mib:.0f} MiB of memory, "
+        f"{cost.size_mib:.3g} MiB"
+    )
 
 
 def _from_all_over(variants: Sequence[Variant], most: int, found: SearchResult) -> list[Variant]:

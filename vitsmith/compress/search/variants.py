@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vitsmith.benchmark.memory import Died, Task, measure_memory
 from vitsmith.compress.images import TaskImages, readable, spread
@@ -18,6 +20,7 @@ from vitsmith.compress.prune.sizes import Pruning, describe_sizes
 from vitsmith.compress.quantize.result import Quantization
 from vitsmith.compress.quantize.run import quantize, usual_engine
 from vitsmith.compress.search.resize import resize_bundle, smaller_sizes
+from vitsmith.compress.search.result import ProgramCost
 from vitsmith.data.images.preprocess import preprocess
 from vitsmith.data.sets.samples import Samples
 from vitsmith.engines.open import open_engine
@@ -30,6 +33,7 @@ from vitsmith.gate import Requirements
 from vitsmith.models.config import show_size
 from vitsmith.predict import Predictor
 from vitsmith.specs import ProgramSpec
+from vitsmith.stream import ImageStream
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import program_mib
 
@@ -105,26 +109,30 @@ class TorchVariantMaker:
         spec = ProgramSpec.model_validate({"precision": precision})
         return export(bundle, folder, self.program, spec, Gate(images=images))[0]
 
-    def measure(self, bundle: Bundle) -> tuple[str, float, float, float]:
-        """(engine, latency of one image in ms, peak memory in MiB, size in MiB)."""
+    def measure(self, bundle: Bundle) -> ProgramCost:
+        """What a program costs; the answer is that to one of the images for calibration, as a JPEG."""
         assert bundle.folder is not None
         engine = open_engine(bundle, bundle.program, goal="latency")
-        image = preprocess(self._calibration.image(0), bundle.preprocessing)[None]
+        pixels = self._calibration.image(0)
+        image, photo = preprocess(pixels, bundle.preprocessing)[None], _jpeg(pixels)
+        stream = ImageStream(bundle.preprocessing, engine, batch_size=1)
 
         def run() -> object:
             return engine.run(image)
 
         reference = self._reference = self._reference or run  # the first is the original's program in float32
-        timings, failed = time_in_turns({"reference": reference, "this": run}, 1, PACE)
+        runs = {"reference": reference, "this": run, "answer": lambda: stream.rows([photo])}
+        timings, failed = time_in_turns(runs, 1, PACE)
         if failed:
             raise GateError(f"it does not run: {next(iter(failed.values()))}")
         self._latency = self._latency or timings["reference"].percentile_ms(50)
         latency = self._latency / timings["this"].times_as_fast_as(timings["reference"])
+        answer = timings["answer"].percentile_ms(95) * self._latency / timings["reference"].percentile_ms(50)
         task = Task(str(bundle.folder), bundle.program, "auto", None, "latency", (1,))
         memory = measure_memory(task)[1]
         if isinstance(memory, Died):
             raise GateError(f"its memory cannot be measured: {memory.reason}")
-        return engine.name, latency, memory.bytes / 2**20, program_mib(bundle.place)
+        return ProgramCost(engine.name, latency, answer, memory.bytes / 2**20, program_mib(bundle.place))
 
     def _prune(self, keep: float) -> tuple[str, Bundle]:
         """Return the pruned and distilled model for a share, made once."""
@@ -145,3 +153,10 @@ class TorchVariantMaker:
         quantized.require()
         assert quantized.bundle is not None
         return quantized.bundle
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """An image as a JPEG file, quality 90."""
+    kept = io.BytesIO()
+    Image.fromarray(pixels).save(kept, "JPEG", quality=90)
+    return kept.getvalue()
