@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny import CONFIGS, MIXER, VIT
+from vitsmith.choosing.fit.device import device_fit
 from vitsmith.choosing.fit.inference import image_bytes, inference_memory, largest_batch
 from vitsmith.choosing.fit.training import training_fit
 from vitsmith.errors import InputError, UnknownNameError
@@ -107,3 +108,15 @@ def test_of_two_towers_it_is_the_images() -> None:
     lit = CONFIGS["lit-bert"]
     assert largest_batch(lit, GB) == largest_batch(lit.image, GB)  # type: ignore[union-attr]
     assert largest_batch(MIXER, GB).batch > 1000
+
+
+def test_a_model_is_told_for_both_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure("ViT-Ti/16", image_size=64, classes=10, depth=2)
+    found = device_fit("small", config, 2 * GB)
+    assert [line.split(":")[0] for line in found.lines()] == ["small", "small"] and not found.remarks
+    assert found.to_dict()["inference"]["batch"] == largest_batch(config, 2 * GB).batch
+    nothing = device_fit("small", config, 2**20)
+    assert nothing.inference is None and nothing.training is None
+    assert "inference is not possible: one image takes" in nothing.lines()[0] and "training needs" in nothing.lines()[1]
+    monkeypatch.setattr("vitsmith.needs_torch.find_spec", lambda _: None)
+    assert "pip install 'vitsmith[torch]'" in device_fit("small", config, GB).remarks[0]

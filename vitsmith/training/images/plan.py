@@ -210,7 +210,9 @@ def _busy_text(load: float) -> tuple[str, ...]:
 def _model_text(recipe: TrainRecipe, config: ModelConfig) -> str:
     height, width = config.image_size
     start = recipe.model.init or f"{recipe.model.name} with fresh weights"
-    return f"{start}, {parameters(config) / 1e6:.1f} million weights, {height}x{width} pixels"
+    count = parameters(config)
+    weights = f"{count:,}" if count < 1e6 else f"{count / 1e6:.1f} million"
+    return f"{start}, {weights} weights, {height}x{width} pixels"
 
 
 def _devices_text(devices: Devices) -> str:
