@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from numbers import Real
 from pathlib import Path
@@ -17,6 +18,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Tell = Callable[[str], None]
 """A function that is given messages, a line each."""
+
+
+def warn(told: str) -> None:
+    """Shows a verb's message as a Python warning if it is a warning, and drops it otherwise."""
+    if told.startswith("warning: "):
+        warnings.warn(told.removeprefix("warning: "), stacklevel=4)
+
+
 MOST_THREADS = 1024
 MOST_AT_ONCE = 65_536
 """Largest batch, in images: more than any memory holds as tensors of 224 x 224."""

@@ -76,10 +76,13 @@ class _Coster:
         self._merged: dict[ModelConfig, tuple[ModelConfig, float] | None] = {}
 
     def rows(self, checkpoint: Checkpoint) -> Iterator[Recommendation]:
-        for setup in self._machine.setups:
-            yield from self._row(checkpoint, checkpoint.config, setup)
-            if setup.precision == "fp32" and self._machine.predict and (found := self._with_merging(checkpoint.config)):
-                yield from self._row(checkpoint, found[0], Setup(setup.engine, setup.precision, found[1]))
+        """All setups; merging only with the engine that is the fastest in fp32."""
+        plain = [row for setup in self._machine.setups for row in self._row(checkpoint, checkpoint.config, setup)]
+        yield from plain
+        whole = [row for row in plain if row.setup.precision == "fp32" and row.median is not None]
+        if whole and (found := self._with_merging(checkpoint.config)):
+            fastest = min(whole, key=lambda row: row.pace).setup
+            yield from self._row(checkpoint, found[0], Setup(fastest.engine, fastest.precision, found[1]))
 
     def _with_merging(self, config: ModelConfig) -> tuple[ModelConfig, float] | None:
         """The merged configuration, and the share of the arithmetic that is left."""

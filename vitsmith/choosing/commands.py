@@ -30,11 +30,14 @@ def next_steps(row: Recommendation, task: str, *, browser: bool = False) -> list
     steps, model = [], row.source
     labelled = task == "classify"
     steps.append(Step("Download it, and look at it:", f"vitsmith inspect {shell_quoted(model)}"))
-    if browser:
-        return [*steps, Step("A page that runs it:", f"vitsmith export {shell_quoted(model)} --to web")]
-    for step, place in _made(row, labelled):
+    made = list(_made(row, labelled))
+    if browser and row.setup.precision != "int8" and row.setup.keep == 1:
+        made = []  # the page is made from the weights
+    for step, place in made:
         steps.append(step)
         model = place
+    if browser:
+        return [*steps, Step("A page that runs it:", f"vitsmith export {shell_quoted(model)} --to web")]
     steps.append(Step("Measure it here:", _benchmark(row, model)))
     return [*steps, *_used(row, model, task)]
 
@@ -79,7 +82,7 @@ def _used(row: Recommendation, model: str, task: str) -> Iterator[Step]:
     if task == "zeroshot":
         yield Step("Use it:", f"vitsmith zeroshot {shell_quoted(model)} IMAGES --labels 'cat, dog' {how}")
     elif task == "embed":
-        yield Step("Use it:", f"vitsmith embed {shell_quoted(model)} IMAGES {how}")
+        yield Step("Use it:", f"vitsmith embed {shell_quoted(model)} IMAGES --out index {how}")
     else:
         yield Step("Use it:", f"vitsmith predict {shell_quoted(model)} IMAGES {how}")
         yield Step("For classes of your own:", f"vitsmith train DATA --model {shell_quoted(row.source)}")

@@ -10,6 +10,9 @@ from vitsmith.choosing.figures import Budgets, MarkedFigure, Standing, excess, j
 from vitsmith.choosing.rank import TIE
 from vitsmith.choosing.recommendation import Recommendation
 
+MOST_MISSED = 5
+"""Checkpoints that just missed and are told."""
+
 
 @dataclass(frozen=True)
 class Missed:
@@ -54,24 +57,24 @@ def missed_by(row: Recommendation, budgets: Budgets) -> Missed | None:
 
 
 def just_missed(
-    candidates: Sequence[Recommendation], budgets: Budgets, best: Recommendation | None, most: int = 5
+    candidates: Sequence[Recommendation], budgets: Budgets, best: Recommendation | None, *, tie: float = TIE
 ) -> list[Missed]:
     """Checkpoints that are more accurate than the best and miss a budget, each in the setup that misses least."""
-    least = _least(best)
+    least = _least(best, tie)
     nearest: dict[tuple[str, tuple[int, int]], Missed] = {}
     for row in candidates:
         if row.counted > least and row.key != (best and best.key) and (missed := missed_by(row, budgets)):
             known = nearest.get(row.key)
             if known is None or missed.worst < known.worst:
                 nearest[row.key] = missed
-    return sorted(nearest.values(), key=lambda one: (one.worst, -one.row.counted, one.row.source))[:most]
+    return sorted(nearest.values(), key=lambda one: (one.worst, -one.row.counted, one.row.source))[:MOST_MISSED]
 
 
 def relaxations(
-    candidates: Sequence[Recommendation], budgets: Budgets, best: Recommendation | None
+    candidates: Sequence[Recommendation], budgets: Budgets, best: Recommendation | None, *, tie: float = TIE
 ) -> list[Relaxation]:
     """For each budget the least relaxation that admits a candidate more accurate than the best by more than a tie."""
-    least, found = _least(best), []
+    least, found = _least(best, tie), []
     for name, asked in budgets.items():
         others = {other: limit for other, limit in budgets.items() if other != name}
         able: list[tuple[float, float, str, Recommendation, MarkedFigure]] = []
@@ -137,5 +140,5 @@ def _best_figure(rows: Sequence[Recommendation], name: str, limit: float) -> Mar
     return min(figures, key=lambda one: excess(name, limit, one), default=None)
 
 
-def _least(best: Recommendation | None) -> float:
-    return float("-inf") if best is None else best.counted + TIE
+def _least(best: Recommendation | None, tie: float) -> float:
+    return float("-inf") if best is None else best.counted + tie

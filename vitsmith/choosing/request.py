@@ -154,8 +154,8 @@ def scenario_budgets(scenario: Scenario, timed: bool) -> dict[str, float]:
 
 def _untimed(name: str, scenario: str) -> str:
     return (
-        f"`{name}` cannot be told for {scenario}, whose machine is not this one: give its profile with `machine` (made "
-        f"there by  vitsmith calibrate --out FILE ), or leave `{name}` out for an order without times"
+        f"`{name}` cannot be told for {scenario}, whose machine is not this one: give the profile that  vitsmith "
+        f"calibrate --out  writes there as `machine`, or leave `{name}` out for an order without times"
     )
 
 

@@ -12,7 +12,8 @@ from vitsmith.choosing.near import Blame, Missed, Relaxation
 from vitsmith.choosing.rank import Ranking
 from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.choosing.request import Request
-from vitsmith.choosing.words import COLUMNS, blame_told, cells, missed_told, relaxation_told
+from vitsmith.choosing.words import COLUMNS, UNTIMED, blame_told, cells, missed_told, relaxation_told
+from vitsmith.errors import GateError
 
 SHOWN = 10
 """Rows of the table."""
@@ -79,7 +80,9 @@ class Recommendations(Sequence[Recommendation]):
 
     def table(self, most: int = SHOWN) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """(columns, rows) for printing: two or three lines a row, the second with the intervals."""
-        return COLUMNS, [line for row in self.rows[:most] for line in cells(row)]
+        timed = self.request.timed
+        lines = [line for row in self.rows[:most] for line in cells(row, timed=timed)]
+        return COLUMNS if timed else UNTIMED, lines
 
     def to_dict(self, most: int = SHOWN) -> dict[str, Any]:
         """Plain data, ready for JSON; seconds, bytes and percent."""
@@ -112,6 +115,11 @@ class Recommendations(Sequence[Recommendation]):
         yield from (f"just missed: {missed_told(one, budgets)}" for one in self.just_missed)
         more = "for more" if best else "possible"
         yield from (f"{more}: {relaxation_told(one, best)}" for one in self.relaxations)
+
+    def require(self) -> None:
+        """Raises GateError where nothing keeps every budget, not even perhaps."""
+        if self.best is None:
+            raise GateError(next(iter(self.sentences())) + ": relax a budget")
 
     def __repr__(self) -> str:
         return f"<Recommendations {len(self)}, best {self.best}>"

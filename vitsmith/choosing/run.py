@@ -31,8 +31,11 @@ class Stages:
     """Points of accuracy that are no difference."""
 
 
+NOTHING_MEASURED = Stages()
+
+
 def recommend(
-    request: Request, checkpoints: Sequence[Checkpoint], machine: Machine, stages: Stages = Stages()
+    request: Request, checkpoints: Sequence[Checkpoint], machine: Machine, stages: Stages = NOTHING_MEASURED
 ) -> Recommendations:
     """The ranked recommendations. Pure but for the stages: it neither reads nor writes anything."""
     rows: Sequence[Recommendation] = candidates(checkpoints, request, machine)
@@ -42,15 +45,16 @@ def recommend(
             rows = stage(ranking, rows)
             ranking = rank(rows, request.budgets, tie=stages.tie)
     best, budgets = ranking.best, request.budgets
+    rows = [row.judged(budgets) for row in rows]
     remarks = [*request.remarks, *machine.remarks]
     return Recommendations(
         request=request,
         ranking=ranking,
         counts=_counts(checkpoints, request, rows),
         machine=machine.title,
-        why=why(ranking, budgets),
-        just_missed=tuple(just_missed(rows, budgets, best)) if best else (),
-        relaxations=tuple(relaxations(rows, budgets, best)),
+        why=why(ranking, budgets, stages.tie),
+        just_missed=tuple(just_missed(rows, budgets, best, tie=stages.tie)) if best else (),
+        relaxations=tuple(relaxations(rows, budgets, best, tie=stages.tie)),
         nearest=None if best else nearest(rows, budgets),
         blame=() if best else tuple(blame(rows, budgets)),
         steps=tuple(next_steps(best, request.task, browser=request.scenario.name == "browser")) if best else (),

@@ -9,20 +9,30 @@ from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.escapes import shortened
 from vitsmith.models.config import show_size
 
-COLUMNS = ("model", "top-1 %", "p95 ms", "median", "images/s", "mem. MB", "size MB", "budget")
-NUMBERS = COLUMNS[1:7]
-LONGEST_NAME = 32
+UNTIMED = ("model", "top-1", "GFLOPs", "size MB", "budget")
+COLUMNS = ("model", "top-1", "p95 ms", "median", "images/s", "mem. MB", "size MB", "budget")
+NUMBERS = (*COLUMNS[1:7], "GFLOPs")
+LONGEST_NAME = 27
 UNITS = {"latency": 1e3, "median": 1e3, "throughput": 1.0, "memory": 1e-6, "size": 1e-6, "gflops": 1.0}
 """MarkedFigure -> the factor to the unit in which it is shown: milliseconds, images/s, MB (1,000,000 bytes), GFLOPs."""
 _NAMES = {"latency": "ms", "median": "ms", "throughput": "images/s", "memory": "MB", "size": "MB", "gflops": "GFLOPs"}
+_STEADY = ("memory", "size")
+"""Figures whose interval has the same width for all, which the legend says."""
 LEGEND = (
-    "top-1: published, of the whole model; ~ predicted, with its 90 % interval below; = measured. "
-    "p95: one image from bytes to answer; median: the engine alone"
+    "top-1: published, in percent, of the whole model. ~ predicted, with its 90 % interval below (memory 25 %, size "
+    "2 % to both sides); = measured. p95: one image from bytes to answer; median: the engine alone"
 )
 
 
+def shown_name(budget: str) -> str:
+    """The name of a budget in sentences."""
+    return "operations" if budget == "gflops" else budget
+
+
 def number(value: float) -> str:
-    """'8.42', '84.2', '842', '8,420': three digits or more."""
+    """'8.42', '84.2', '842', '8,420', '84.2k': three digits or four."""
+    if abs(value) >= 9_999.5:
+        return f"{number(value / 1000)}k"
     if abs(value) >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
@@ -33,21 +43,24 @@ def amount(budget: str, value: float) -> str:
     return f"{number(value * UNITS[budget])} {_NAMES[budget]}"
 
 
-def cells(row: Recommendation) -> list[tuple[str, ...]]:
+def cells(row: Recommendation, *, timed: bool) -> list[tuple[str, ...]]:
     """The lines of a row: numbers, then intervals, beside its name, which may need two lines, and how it runs."""
-    figures = [(name, row.figure(name)) for name in ("latency", "median", "throughput", "memory", "size")]
+    shown = ("latency", "median", "throughput", "memory", "size") if timed else ("gflops", "size")
+    figures = [(name, row.figure(name)) for name in shown]
     accuracy = row.accuracy
     numbers = (
-        "" if accuracy is None else f"{accuracy.value:.2f}",
+        "" if accuracy is None else f"{'=' if accuracy.mark == Mark.measured else ''}{accuracy.value:.2f}",
         *(_marked(name, figure) for name, figure in figures),
         row.standing.value if row.standings else "",
     )
     intervals = (
         "" if accuracy is None or accuracy.low == accuracy.high else f"{accuracy.low:.1f}-{accuracy.high:.1f}",
-        *(_short_interval(name, figure) if name != "size" else "" for name, figure in figures),
+        *(_short_interval(name, figure) if name not in _STEADY else "" for name, figure in figures),
         "",
     )
-    names = [*_lines(row.checkpoint.name), f"  {show_size(row.image_size)}, {row.setup}"]
+    setup = row.setup
+    how = f"{show_size(row.image_size)}, {setup.engine} {setup.precision}"
+    names = [*_lines(row.checkpoint.name), how, *([setup.merging] if setup.merging else [])]
     empty = ("",) * len(numbers)
     return [(name, *cell) for name, cell in zip(names, (numbers, intervals, *[empty] * len(names)), strict=False)]
 
@@ -60,7 +73,7 @@ def _lines(name: str) -> list[str]:
     return [shortened(first, LONGEST_NAME), shortened(f".{rest}", LONGEST_NAME)]
 
 
-def why(ranking: Ranking, budgets: Budgets) -> str:
+def why(ranking: Ranking, budgets: Budgets, tie: float = TIE) -> str:
     """Why the first row is first; '' where there is none."""
     best = ranking.best
     if best is None:
@@ -73,7 +86,7 @@ def why(ranking: Ranking, budgets: Budgets) -> str:
     faster = top.pace / best.pace
     return (
         f"{best.checkpoint.name} is {top.counted - best.counted:.2f} points below the most accurate {among}, "
-        f"{top.checkpoint.name}, and {faster:.2g} times as fast: within {TIE:g} points the faster is first"
+        f"{top.checkpoint.name}, and {faster:.3g} times as fast: within {tie:g} points the faster is first"
         f"{_counted(best)}"
     )
 
@@ -106,25 +119,25 @@ def missed_told(missed: Missed, budgets: Budgets) -> str:
         asked = amount(name, budgets[name])
         more = f"{100 * (factor - 1):.0f} % over" if factor < 2 else f"{factor:.1f} times"
         word = "misses" if surely else "may miss"
-        parts.append(f"{word} {name}, {with_interval(name, figure)} for {asked} ({more} at worst)")
+        parts.append(f"{word} {shown_name(name)}, {with_interval(name, figure)} for {asked} ({more} at worst)")
     return f"{_named(row)}: {'; '.join(parts)}"
 
 
 def relaxation_told(one: Relaxation, best: Recommendation | None) -> str:
     """'latency 42.0 ms in place of 30.0 ms admits NAME (84.2 %, 1.3 points more)'."""
     gain = "" if best is None else f", {one.row.counted - best.counted:.2f} points more"
-    return (
-        f"{one.budget} {amount(one.budget, one.limit)} in place of {amount(one.budget, one.asked)} would admit "
-        f"{_named(one.row, gain)}"
-    )
+    limits = f"{amount(one.budget, one.limit)} in place of {amount(one.budget, one.asked)}"
+    return f"{shown_name(one.budget)} {limits} would admit {_named(one.row, gain)}"
 
 
 def blame_told(blame: Blame, budgets: Budgets) -> str:
     """Which budget is to blame, and what is the best there is."""
     asked, best = amount(blame.budget, budgets[blame.budget]), with_interval(blame.budget, blame.best)
     if blame.alone:
-        return f"{blame.budget} {asked} is to blame: the best of all candidates has {best}"
-    return f"{blame.budget} {asked} is to blame: among those that keep the other budgets, the best has {best}"
+        return f"{shown_name(blame.budget)} {asked} is to blame: the best of all candidates has {best}"
+    return (
+        f"{shown_name(blame.budget)} {asked} is to blame: among those that keep the other budgets, the best has {best}"
+    )
 
 
 def _named(row: Recommendation, more: str = "") -> str:
@@ -155,7 +168,13 @@ def _short_interval(name: str, figure: MarkedFigure | None) -> str:
     if figure is None or figure.low == figure.high:
         return ""
     ends = (figure.low * UNITS[name], figure.high * UNITS[name])
-    return "-".join(f"{end:.0f}" if end >= 9.95 else f"{end:.1f}" for end in ends)
+    return "-".join(map(_rounded, ends))
+
+
+def _rounded(value: float) -> str:
+    if value >= 9_999.5:
+        return f"{value / 1000:.0f}k"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def with_interval(name: str, figure: MarkedFigure) -> str:

@@ -92,9 +92,9 @@ def plot(found: Recommendations) -> Scatter:
         caption="Filled: within every budget. Hollow: may miss one. Grey: misses one. The ring is the first of the "
         "table. The line joins those that no other beats in both; bars are intervals. Dot at one to see what it is."
         + (f" {len(rows) - len(shown)} are below the picture." if len(shown) < len(rows) else ""),
-        alt=f"Published accuracy of {len(points)} checkpoints against {what}.",
+        alt=f"Accuracy of {len(points)} checkpoints against {what}.",
         x=what,
-        y="published top-1 (%)",
+        y="top-1 (%)",
         points=drawn,
         front=_front(drawn),
         lines=tuple(lines),
@@ -171,16 +171,22 @@ def _table(found: Recommendations) -> Section | None:
         (
             f"{row.checkpoint.name}, {show_size(row.image_size)}",
             str(row.setup),
-            "" if row.accuracy is None else f"{row.accuracy.value:.2f}",
+            "" if row.accuracy is None else _accuracy(row.accuracy),
             *(_cell(row, name) for name in names),
             row.standing.value if row.standings else "",
         )
         for row in rows
     )
     more = f" The first {ROWS} of {len(found):,}." if len(found) > ROWS else ""
-    marks = "~ is predicted, = is measured; intervals are of 90 %. Accuracy is published."
+    marks = "~ is predicted, = is measured; intervals are of 90 %. Accuracy without a sign is published."
     read = "; ".join(f"{name}: {told}" for name, told in _READ.items() if name in names)
     return Section("The order", text=f"{read}. {marks}{more}", table=Table(columns, cells, wide=True))
+
+
+def _accuracy(figure: MarkedFigure) -> str:
+    if figure.mark != Mark.measured:
+        return f"{figure.value:.2f}"
+    return f"={figure.value:.1f} ({figure.low:.1f}{_TO}{figure.high:.1f})"
 
 
 def _cell(row: Recommendation, name: str) -> str:

@@ -6,11 +6,13 @@ import datetime
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitsmith.machine import describe_machine
-from vitsmith.training.recipes.lit import LitRecipe
-from vitsmith.training.recipes.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from vitsmith.training.recipes.lit import LitRecipe
+    from vitsmith.training.recipes.recipe import TrainRecipe
 
 _VERSIONS = ("vitsmith", "torch", "numpy", "pillow")
 

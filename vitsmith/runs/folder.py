@@ -25,6 +25,7 @@ MARKS = {
     "prune": "prune.json",
     "compress": "compress.json",
     "probe": "probe.json",
+    "recommend": "recommend.json",
 }
 """For each verb, the file by which its runs are recognised."""
 

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
-from vitsmith.arguments import Tell, named_arguments
+from vitsmith.arguments import Tell, named_arguments, warn
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.evaluation.evaluation import Classifier, Evaluation, match_classes, refuse_regression
 from vitsmith.evaluation.evaluation import evaluate as evaluate_classifier
 from vitsmith.evaluation.held_out import Asked, EvaluationSet
 from vitsmith.predict import Predictor
-from vitsmith.verbs.inputs import Choose, Data, Model, asked_of, choosing, left_out, warn
+from vitsmith.verbs.inputs import Choose, Data, Model, asked_of, choosing, left_out
 from vitsmith.weights.bundle.bundle import Bundle
 
 Watch = Callable[[int], AbstractContextManager[Callable[[], None]]]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vitsmith.arguments import Tell, known_name, named_arguments
+from vitsmith.arguments import Tell, known_name, named_arguments, warn
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sources import ImageSource, name_source, several
 from vitsmith.data.images.unreadable import SHARE, read_all, sift
@@ -37,7 +37,6 @@ from vitsmith.verbs.inputs import (
     is_data,
     left_out,
     run_name,
-    warn,
 )
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.manifest import FORMAT, read_manifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 from vitsmith.arguments import Tell, instance
@@ -24,12 +23,6 @@ Data = str | os.PathLike[str] | DataSpec | Samples | Iterable[tuple[ImageSource,
 """A labelled data set: its path, a description of it, samples, or pairs of an image and the name of its class."""
 Choose = Callable[[Sequence[Bundle], Asked], EvaluationSet]
 """Chooses the evaluation images among those that were asked for: see `held_out.choose`."""
-
-
-def warn(told: str) -> None:
-    """Shows a verb's message as a Python warning if it is a warning, and drops it otherwise."""
-    if told.startswith("warning: "):
-        warnings.warn(told.removeprefix("warning: "), stacklevel=4)
 
 
 def run_name(model: Model) -> str:

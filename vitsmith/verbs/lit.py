@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell, named_arguments
+from vitsmith.arguments import Tell, named_arguments, warn
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
 from vitsmith.training.recipes.file import merge
-from vitsmith.verbs.inputs import warn
 from vitsmith.verbs.new_run import new_lit_run
 from vitsmith.verbs.recipe import Location, asked_fields, make_lit_recipe, text_of, without_empty
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell, flag, instance, named_arguments, share, whole_number
+from vitsmith.arguments import Tell, flag, instance, named_arguments, share, warn, whole_number
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.unreadable import SHARE
 from vitsmith.data.sets.datasets import DataSpec, find_source, open_dataset, open_part
@@ -21,7 +21,7 @@ from vitsmith.needs_torch import require_torch
 from vitsmith.probing.classifiers.steps import Watch, watch_nothing
 from vitsmith.probing.shots import SHOTS
 from vitsmith.runs.place import place_of
-from vitsmith.verbs.inputs import Model, check_data, described_data, run_name, warn
+from vitsmith.verbs.inputs import Model, check_data, described_data, run_name
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.load import assumed, load
 

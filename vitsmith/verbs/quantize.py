@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell, named_arguments
+from vitsmith.arguments import Tell, named_arguments, warn
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import SHARE
@@ -15,7 +15,7 @@ from vitsmith.errors import InputError
 from vitsmith.gate import Requirements
 from vitsmith.needs_torch import require_torch
 from vitsmith.runs.place import place_of
-from vitsmith.verbs.inputs import Model, check_bounds, check_data, described_data, run_name, warn
+from vitsmith.verbs.inputs import Model, check_bounds, check_data, described_data, run_name
 from vitsmith.weights.load import assumed, load
 
 if TYPE_CHECKING:

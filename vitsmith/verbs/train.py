@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsmith.arguments import Tell, named_arguments
+from vitsmith.arguments import Tell, named_arguments, warn
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.files.atomic import optional
 from vitsmith.needs_torch import require_torch
 from vitsmith.training.recipes.file import Fields, merge
-from vitsmith.verbs.inputs import warn
 from vitsmith.verbs.new_run import new_run
 from vitsmith.verbs.recipe import Location, asked_fields, check_has_weights, make_recipe, text_of, without_empty
 
