@@ -90,7 +90,7 @@ def plot(found: Recommendations) -> Scatter:
     return Scatter(
         title="Accuracy against time" if timed else "Accuracy against operations",
         caption="Filled: within every budget. Hollow: may miss one. Grey: misses one. The ring is the first of the "
-        "table. The line joins those that no other beats in both; bars are intervals. Dot at one to see what it is."
+        "table. The line joins those that no other beats in both; bars are intervals. Point at one to see what it is."
         + (f" {len(rows) - len(shown)} are below the picture." if len(shown) < len(rows) else ""),
         alt=f"Accuracy of {len(points)} checkpoints against {what}.",
         x=what,
