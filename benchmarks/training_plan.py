@@ -35,7 +35,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "ViT-S/16, AdamW, running mean": (
         "digits", "--arch", "ViT-S/16", "--image-size", "64", "--batch-size", "32", "--steps", "20",
         "--set", "schedule.warmup=2", "--set", "optimizer.name=adamw", "--set", "optimizer.lr=0.001",
-        "--set", "optimizer.momentum=0.9", "--set", "optimizer.ema=0.9", "--set", "run.checkpoint_every=5",
+        "--set", "optimizer.ema=0.9", "--set", "run.checkpoint_every=5",
     ),
 }  # fmt: skip
 

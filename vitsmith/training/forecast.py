@@ -15,6 +15,11 @@ LEFT_OUT = "reading every file once before the first update, writing checkpoints
 """What the time of a run does not count."""
 
 
+DRIFT = 0.1
+"""Share by which a machine may be faster or slower during the run than while it was measured: the most between a plan
+and its run was 7 % (benchmarks/results/training_plan_amd-epyc_2026-12-01.md)."""
+
+
 @dataclass(frozen=True)
 class Duration:
     """Seconds of a whole run, from what was measured of its parts."""
@@ -36,9 +41,9 @@ class Duration:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The whole run, were every update as fast and as slow as the ends of `update`."""
+        """The whole run, were every update as fast and as slow as the ends of `update`, and the machine by `DRIFT`."""
         low, high = self.update.ends
-        return self._at(low), self._at(high)
+        return (1 - DRIFT) * self._at(low), (1 + DRIFT) * self._at(high)
 
     def _at(self, update: float) -> float:
         return self.before + self.updates * update + self.evaluations * self.evaluation + self.test
