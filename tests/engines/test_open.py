@@ -17,7 +17,7 @@ from tests.tiny import CONFIGS, tiny_inputs, tiny_model
 from vitsmith import Bundle
 from vitsmith.engines import registry
 from vitsmith.engines.open import open_engine
-from vitsmith.engines.openvino import engine as openvino
+from vitsmith.engines.openvino import core as openvino
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.errors import BundleError, InputError, MissingPackageError, UnknownNameError
 from vitsmith.specs import ProgramSpec

@@ -45,6 +45,12 @@ def _core() -> Any:
     return core
 
 
+def computed_in(wanted: str) -> str:
+    """The precision in which float programs are computed on this processor: `wanted`, or 'fp32' where that is not."""
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return wanted if wanted == "fp32" or wanted.upper() in capabilities else "fp32"
+
+
 _open: dict[str, weakref.WeakSet[Any]] = {}
 """Open programs, by the settings they were compiled with."""
 _most: dict[str, int] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitsmith.engines.graph_report import GraphReport
-from vitsmith.engines.openvino.core import openvino_core
+from vitsmith.engines.openvino.core import computed_in
 from vitsmith.engines.openvino.graph import OpenVinoGraph
 from vitsmith.engines.openvino.probe import EngineDied, probe
 from vitsmith.engines.openvino.report import report_on_openvino
@@ -34,8 +34,7 @@ class OpenVinoEngine(ProgramEngine):
         super().__init__(bundle)
         self._settings = settings
         wanted = self._spec.rest if self._spec.precision == "int8" else settings.precision
-        capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        floats = wanted if wanted == "fp32" or wanted.upper() in capabilities else "fp32"
+        floats = computed_in(wanted)
         self._hint, self._missing = HINTS[floats], wanted if floats != wanted else ""
         int8 = "int8" + (f", rest {floats}" if floats != "fp32" else "")
         self.precision = PRECISION_WORDS[int8 if self._spec.precision == "int8" else floats]
