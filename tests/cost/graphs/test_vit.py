@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,12 +25,12 @@ from vitsmith.exporters.onnx import write_graph
 from vitsmith.exporters.parts import parts_of
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
-from vitsmith.models.parts import BlockConfig
+from vitsmith.models.parts import BlockConfig, PositionEmbeddingConfig, RotaryConfig
 from vitsmith.weights.bundle.bundle import Bundle
 
 CONFIGS = {
     "plain": VIT,
-    "quick, scaled, before": change(VIT, gelu="quick", norm_before=True, block=BlockConfig(layer_scale=True)),
+    "quick, scaled, rms": change(VIT, gelu="quick", norm="rms", norm_before=True, block=BlockConfig(layer_scale=True)),
     "gated, normed": change(VIT, block=BlockConfig(gated=True, qk_norm=True, attention_norm=True, mlp_norm=True)),
 }
 
@@ -69,9 +70,23 @@ def _layers(compiled: object) -> list[tuple[str, str]]:
     return [(str(one["layerType"].astype(str)), str(one["runtimePrecision"].astype(str))) for one in facts]
 
 
-def test_what_is_not_covered_is_named() -> None:
-    with pytest.raises(InputError, match="registers"):
-        graph_of(change(VIT, registers=2))
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ({"registers": 2}, "registers"),
+        ({"patch_norm": True}, "patch_norm"),
+        ({"merge": (0, 0)}, "merge"),
+        ({"pooling": "gap"}, "pooling 'gap'"),
+        ({"position_embedding": PositionEmbeddingConfig(rotary=RotaryConfig())}, "rotary"),
+        ({"position_embedding": PositionEmbeddingConfig(learned="patches")}, "positions 'patches'"),
+    ],
+)
+def test_what_is_not_covered_is_named(part: dict[str, Any], name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        graph_of(change(VIT, **part))
+
+
+def test_a_precision_that_an_engine_does_not_have_is_named() -> None:
     with pytest.raises(InputError, match="'onnx' in the precision 'bf16'"):
         open_program(VIT, "onnx", Settings(precision="bf16"))
 

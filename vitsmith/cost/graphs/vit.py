@@ -67,9 +67,12 @@ def _head(g: Graph, config: ViTConfig, seen: Value) -> None:
 
 
 def _check(config: ViTConfig) -> None:
+    positions = config.position_embedding
     parts = {
+        "rotary positions": positions.rotary is not None, "patch_norm": config.patch_norm,
+        f"positions {positions.learned!r}": positions.learned != "all",
         "resnet": config.resnet, "distillation_token": config.distillation_token, "registers": config.registers,
-        "representation": config.representation, "unit": config.unit, "merge": any(config.merge),
+        "representation": config.representation, "unit": config.unit, "merge": bool(config.merge),
         f"pooling {config.pooling!r}": config.pooling != "token",
     }  # fmt: skip
     missing = [name for name, there in parts.items() if there]
