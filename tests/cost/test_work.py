@@ -16,7 +16,7 @@ SMALL = ViTConfig(width=64, depth=4, heads=2, mlp_width=256, patch=(16, 16), ima
 
 def operations(config: ViTConfig | MixerConfig, batch: int = 1) -> float:
     counts = dict(zip(TERMS, work_of(config, batch).counts, strict=True))
-    return 2 * (counts["products"] + counts["attention"] + counts["convolutions"])
+    return 2 * (counts["products"] + counts["attention"] + counts["convolutions"] + counts["root"])
 
 
 @pytest.mark.parametrize("change_of", [{}, {"merge": (3, 2, 1, 0)}, {"block": {"gated": True}}, {"classes": 0}])

@@ -14,7 +14,19 @@ from vitsmith.cli.arguments.completion import complete_for_shell
 from vitsmith.cli.arguments.examples import epilog
 
 VERBS = (
-    *("quickstart", "models", "inspect", "train", "probe", "distill", "lit", "evaluate", "predict", "zeroshot"),
+    *(
+        "quickstart",
+        "models",
+        "calibrate",
+        "inspect",
+        "train",
+        "probe",
+        "distill",
+        "lit",
+        "evaluate",
+        "predict",
+        "zeroshot",
+    ),
     *("embed", "retrieve", "duplicates", "cluster"),
     *("export", "quantize", "merge-tokens", "prune", "compress", "benchmark"),
 )

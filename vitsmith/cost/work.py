@@ -39,6 +39,8 @@ TERMS = (
     "merged",
     "pixels",
     "convolutions",
+    "root",
+    "kernels",
     "maps",
 )
 """Kinds of work, in the order of the numbers of `Work.counts`.
@@ -46,7 +48,8 @@ TERMS = (
 'call' once, 'block' once for each block, 'products', 'weights' and 'rows' of matrix products (see above), 'attention'
 products of queries, keys and values, 'scores' softmax, 'norms' norms and additions of tokens, 'gelu_...' and 'gates'
 activations of MLPs, 'turns' rotary positions, 'scales' LayerScale, 'head_norms' further norms, 'transposes' of a
-Mixer, 'merged' similarities of tokens, 'pixels' of the image, 'convolutions' and 'maps' of a ResNet.
+Mixer, 'merged' similarities of tokens, 'pixels' of the image; of a ResNet: 'convolutions', its first one ('root'),
+numbers in 'kernels', which torch standardises in each call, and numbers in feature 'maps', which GroupNorms see.
 """
 
 _AT = {name: number for number, name in enumerate(TERMS)}
@@ -185,13 +188,13 @@ def _stem(config: ImageModelConfig, batch: int) -> Array:
 
 
 def _resnet(config: ResNetConfig, image_size: tuple[int, int], batch: int) -> Array:
-    """The ResNet front of a hybrid; 'maps' counts the numbers that its GroupNorms see."""
+    """The ResNet front of a hybrid."""
     work = _Counts()
 
     def convolve(kernel: int, inputs: int, outputs: int, size: tuple[int, int]) -> None:
         area = batch * math.prod(size)
         weights = kernel * kernel * inputs * outputs
-        work.add(convolutions=area * weights, weights=weights, maps=area * outputs)
+        work.add(**{"root" if kernel == 7 else "convolutions": area * weights}, kernels=weights, maps=area * outputs)
 
     size = _halved(image_size)
     convolve(7, 3, config.stem_width, size)

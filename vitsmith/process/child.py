@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,14 +70,52 @@ def try_in_child(command: Sequence[str], task: Mapping[str, Any], *, seconds: fl
 
     The child answers by `answer_parent`. It is killed after `seconds`.
     """
-    places = [str(_HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     try:
-        done = run_child([*command, to_json(task, ascii_only=True)], seconds=seconds, env=environment)
+        done = run_child([*command, to_json(task, ascii_only=True)], seconds=seconds, env=_environment())
     except subprocess.TimeoutExpired as late:
         return ChildResult(tuple(_answers(late.output or "")), f"did not finish within {seconds:g} seconds")
     name = signal_name(-done.returncode) if done.returncode < 0 else ""
     return ChildResult(tuple(_answers(done.stdout)), _how(done.returncode, done.stderr), name)
+
+
+def follow_child(
+    command: Sequence[str],
+    task: Mapping[str, Any],
+    *,
+    seconds: float,
+    on_answer: Callable[[dict[str, Any]], None],
+) -> ChildResult:
+    """As `try_in_child`, and `on_answer` is called with each answer when it comes."""
+    answers: list[dict[str, Any]] = []
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(
+            [*command, to_json(task, ascii_only=True)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=complaints, text=True, encoding="utf-8", errors="replace", env=_environment(),
+        ) as child,
+    ):  # fmt: skip
+        _running.add(child)
+        late = threading.Timer(seconds, child.kill)
+        late.start()
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                for answer in _answers(line):
+                    answers.append(answer)
+                    on_answer(answer)
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            killed = not late.is_alive()
+            late.cancel()
+            _running.discard(child)
+        if killed and code < 0:
+            return ChildResult(tuple(answers), f"did not finish within {seconds:g} seconds")
+        complaints.seek(0)
+        name = signal_name(-code) if code < 0 else ""
+        return ChildResult(tuple(answers), _how(code, complaints.read()), name)
 
 
 def answer_parent() -> Callable[[Mapping[str, Any]], None]:
@@ -103,6 +143,12 @@ def end_children() -> None:
     for child in tuple(_running):
         with suppress(OSError):
             child.kill()
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a child that can import vitsmith."""
+    places = [str(_HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(places)}
 
 
 def _answers(output: str) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "": ("vitsmith train pets --model augreg:B_16", "vitsmith predict runs/train/pets-B_16 cat.jpg"),
     "quickstart": ("vitsmith quickstart",),
     "models": ("vitsmith models ViT-B_16",),
+    "calibrate": ("vitsmith calibrate", "vitsmith calibrate --engine onnx --out pi.json"),
     "inspect": ("vitsmith inspect runs/train/pets-B_16",),
     "train": (
         "vitsmith train pets --model augreg:B_16 --steps 500",

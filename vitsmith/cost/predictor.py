@@ -1,0 +1,137 @@
+"""From the times of short models to the time of any: the physical form, and what it leaves over between sizes.
+
+A plain model of t tokens and width D with 12 blocks, and one more block of it, are known at the calibrated t and D from
+two depths. What the form leaves over of the logarithms of both is smoothed over log t and log D, and added to the form
+of the model that is asked for. Far from all that was measured the form alone remains, and the interval is wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitsmith.arrays import Array
+from vitsmith.cost.form import Form
+from vitsmith.cost.probes import plain
+from vitsmith.cost.profile import Timed
+from vitsmith.cost.residuals import Residuals
+from vitsmith.cost.work import Work, WorkPart, work_of
+from vitsmith.models.config import ModelConfig, ViTConfig
+
+DEPTH = 12
+"""Blocks of the model whose whole time is interpolated: as many as most have."""
+LENGTHS = np.array([0.9, 0.9, 1.5])
+"""Log tokens, log width and log batch over which what the form leaves over changes."""
+NOISE = 0.02
+"""Deviation of the median of a few calls on a quiet machine, as a share."""
+_PLAIN = {"call", "block", "products", "weights", "rows", "attention", "scores", "norms", "gelu_tanh", "pixels"}
+"""Kinds of work of plain models."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A predicted time."""
+
+    seconds: float
+    deviation: float
+    """Of its logarithm, from the form and what is left over; the machine's unsteadiness is not in it."""
+
+
+class Predictor:
+    """Predicts the time of calls of one engine, in one precision and opened for one goal.
+
+    Args:
+        timed: short models with the seconds of their calls.
+        usual: seconds of the reference model on this machine as it mostly is.
+        prior: the form of the same engine opened for another goal, for what `timed` does not tell.
+    """
+
+    def __init__(self, timed: Sequence[Timed], usual: float, prior: Form | None = None) -> None:
+        works = [work_of(one.config, one.batch) for one in timed]
+        seconds = np.array([one.median(usual) for one in timed])
+        counts = np.array([work.counts for work in works])
+        self.form = Form.fit(counts, seconds, prior)
+        self.largest = counts.max(axis=0)
+        left = np.log(seconds / (counts @ self.form.factors))
+        self.error = float(np.sqrt(np.mean(left**2)))
+        """Deviation of the logarithms of `seconds` from the form."""
+        rows = list(self._left_over(timed, works, seconds))
+        places = np.array([row.place for row in rows]).reshape(len(rows), len(LENGTHS))
+        self._whole = Residuals.fit(places, *_columns(rows, 0))
+        self._block = Residuals.fit(places, *_columns(rows, 1))
+
+    def predict(self, config: ModelConfig, batch: int) -> Seconds:
+        """The time of one call of `batch` images, for a program that computes them at once."""
+        work = work_of(config, batch)
+        front = 0.0 if work.front is None else self.form.seconds(work.front.counts)
+        if work.family == "mixer":
+            return Seconds(self.form.seconds(work.counts), self.error + NOISE)
+        whole, whole_deviation = self._whole.at(_place(work.outer, batch))
+        total = math.exp(whole) * self.form.seconds(work.outer.counts)
+        more, deviation = [], whole_deviation * (total + front)
+        for part in work.blocks:
+            place, seconds = _place(part, batch), self.form.seconds(part.counts)
+            (here, _), (block, block_deviation) = self._whole.at(place), self._block.at(place)
+            total += math.exp(here) * seconds
+            more.append((math.exp(block) - math.exp(here)) * seconds)
+            beyond = (len(work.blocks) - (DEPTH - 2)) / len(work.blocks)
+            deviation += seconds * (whole_deviation + abs(beyond) * block_deviation)
+        if more:
+            total += (len(more) - (DEPTH - 2)) * sum(more) / len(more)
+        parts = 0.5 * self.error * self._unusual(work)
+        return Seconds(total + front, math.hypot(deviation / (total + front), parts))
+
+    def _unusual(self, work: Work) -> float:
+        """The share of the time in work that plain models do not have, as the form tells it."""
+        shares = self.form.shares(work.counts)
+        return sum(share for name, share in shares.items() if name not in _PLAIN)
+
+    def _left_over(self, timed: Sequence[Timed], works: Sequence[Work], seconds: Array) -> Iterator[_LeftOver]:
+        """What the form leaves over of plain models that were timed at two depths."""
+        pairs: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for number, (one, work) in enumerate(zip(timed, works, strict=True)):
+            config = one.config
+            if isinstance(config, ViTConfig) and config == plain(config.width, config.grid[0], config.depth):
+                pairs[config.width, work.outer.tokens, one.batch].append(number)
+        for numbers in pairs.values():
+            low, *_, high = sorted(numbers, key=lambda number: timed[number].config.depth) * 2
+            shallow, deep = timed[low].config.depth, timed[high].config.depth
+            if shallow == deep or seconds[high] <= seconds[low]:  # one depth alone; a moment of the machine
+                continue
+            more = (seconds[high] - seconds[low]) / (deep - shallow)
+            beyond = (DEPTH - deep) / (deep - shallow)
+            whole = seconds[high] + (DEPTH - deep) * more
+            block = self.form.seconds(works[high].blocks[0].counts)
+            expected = self.form.seconds(works[high].outer.counts) + (DEPTH - 2) * block
+            yield _LeftOver(
+                _place(works[high].outer, timed[high].batch),
+                (math.log(whole / expected), math.log(more / block)),
+                (
+                    math.hypot(seconds[high] * (1 + beyond), seconds[low] * beyond) / whole,
+                    math.hypot(seconds[high], seconds[low]) / (seconds[high] - seconds[low]),
+                ),
+            )
+
+
+@dataclass(frozen=True)
+class _LeftOver:
+    """What the form leaves over of a plain model, (of 12 blocks, of one block more), at its place."""
+
+    place: Array
+    left: tuple[float, float]
+    noise: tuple[float, float]
+    """By which factor the noise of a time grows on the way to `left`."""
+
+
+def _place(part: WorkPart, batch: int) -> Array:
+    return np.log([part.tokens, part.width, batch]) / LENGTHS
+
+
+def _columns(rows: Sequence[_LeftOver], column: int) -> tuple[Array, Array]:
+    """(what is left over, its noise), each (n,)."""
+    left = np.array([row.left[column] for row in rows])
+    return left, NOISE * np.array([row.noise[column] for row in rows])

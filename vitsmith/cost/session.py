@@ -1,0 +1,194 @@
+"""The measuring process of a calibration: opens short models with one engine and times them in turns.
+
+    python -m vitsmith.cost.session '{"engine": "onnx", "precision": "fp32", "threads": 2, "seconds": 17.0, ...}'
+
+answers {"opened": number} for each model, {"spent": share of the time} after each round, and in the end for each model
+{"probe": number, "seconds": [...], "reference": [...]}, then {"reference": [...], "others": 0.01}; or {"error": "..."}.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any, Protocol
+
+import numpy as np
+
+from vitsmith.arrays import Array
+from vitsmith.cost.probes import REFERENCE, Probe, probes
+from vitsmith.engines.settings import Settings
+from vitsmith.machine import free_memory
+from vitsmith.models.cost import parameters
+from vitsmith.process.child import answer_parent
+
+COMMAND = (sys.executable, "-m", "vitsmith.cost.session")
+
+OPENERS = {
+    "torch": "vitsmith.cost.torch_programs:open_torch",
+    "onnx": "vitsmith.cost.graphs.program:open_program",
+    "openvino": "vitsmith.cost.graphs.program:open_program",
+}
+"""How each engine opens a short model of a configuration: parts that need its package, and so are named only."""
+
+SHORT = 0.02
+"""Seconds that short calls are repeated for in each turn, so that one late moment does not decide."""
+OPENING = 0.4
+"""Share of the time that may go by before the first turn; models that are not open then are left out."""
+
+Answer = Callable[[Mapping[str, Any]], None]
+
+
+class Runs(Protocol):
+    """An open model."""
+
+    def run(self, images: Array) -> Array: ...
+
+
+@dataclass
+class Contender:
+    """An open model, its input, and its times."""
+
+    program: Runs
+    images: Array
+    turns: list[tuple[float, float]] = field(default_factory=list)
+    """(start, seconds) of each call."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a measuring process does."""
+
+    engine: str
+    precision: str
+    threads: int
+    seconds: float
+    """After this time no further turn begins."""
+
+
+def measure(
+    task: Task, chosen: Sequence[Probe], answer: Answer, clock: Callable[[], float] = time.perf_counter
+) -> None:
+    """Times `chosen`, the most important first, and reports by `answer`. Raises what engines raise."""
+    began, before = clock(), _busy()
+    opened = _open_all(task, [REFERENCE, *chosen], answer, clock, began)
+    reference, *others = opened
+    _turn(reference, clock)
+    _turn(reference, clock)
+    reference.turns.clear()
+    while True:
+        for number, one in enumerate(others):
+            if clock() - began > task.seconds and all(each.turns for each in others[:MINIMUM]):
+                break
+            if number % EVERY == 0:
+                _turn(reference, clock)
+            _turn(one, clock)
+        else:
+            answer({"spent": (clock() - began) / task.seconds})
+            if clock() - began < task.seconds:
+                continue
+        break
+    _turn(reference, clock)
+    times = [(at, seconds) for at, seconds in reference.turns]
+    for number, one in enumerate(others):
+        if one.turns:
+            near = [_nearest(times, at) for at, _ in one.turns]
+            answer({"probe": number, "seconds": [seconds for _, seconds in one.turns], "reference": near})
+    answer({"reference": [seconds for _, seconds in times], "others": _others(before)})
+
+
+MINIMUM = 8
+"""The first probes are measured in any case: without them nothing can be predicted."""
+EVERY = 6
+"""The reference model is timed after so many others."""
+
+
+def _open_all(
+    task: Task, chosen: Sequence[Probe], answer: Answer, clock: Callable[[], float], began: float
+) -> list[Contender]:
+    """Open models, as many as time and memory allow."""
+    opener: Callable[..., Runs] = resolve_name(OPENERS[task.engine])
+    opened: list[Contender] = []
+    room = free_memory() // 2
+    for number, probe in enumerate(chosen):
+        enough = number > MINIMUM
+        room -= 8 * parameters(probe.config)
+        if enough and (room < 0 or clock() - began > OPENING * task.seconds):
+            break
+        settings = Settings(threads=task.threads, precision=task.precision, goal=probe.goal)
+        program = opener(probe.config, settings) if task.engine == "torch" else opener(
+            probe.config, task.engine, settings
+        )  # fmt: skip
+        generator = np.random.default_rng(0)
+        images = generator.standard_normal((probe.batch, 3, *probe.config.image_size), np.float32)
+        opened.append(Contender(program, images))
+        answer({"opened": number})
+    return opened
+
+
+def _turn(one: Contender, clock: Callable[[], float]) -> None:
+    """One turn: a first call that is not counted where calls are short, then at least one that is."""
+    began = clock()
+    one.program.run(one.images)
+    first = clock() - began
+    if first > 5 * SHORT and one.turns:  # caches no longer matter
+        one.turns.append((began, first))
+        return
+    began = clock()
+    while True:
+        started = clock()
+        one.program.run(one.images)
+        one.turns.append((started, clock() - started))
+        if clock() - began > SHORT:
+            return
+
+
+def _nearest(times: Sequence[tuple[float, float]], at: float) -> float:
+    """Seconds of the reference model around the moment `at`: the median of the four turns nearest in time."""
+    near = sorted(times, key=lambda one: abs(one[0] - at))[:4]
+    return statistics.median(seconds for _, seconds in near)
+
+
+def _busy() -> tuple[float, float, float]:
+    """(now, seconds that the cores of this process were busy, seconds of this process)."""
+    import psutil
+
+    per_core = psutil.cpu_times(percpu=True)
+    own = psutil.Process()
+    cores = own.cpu_affinity() if hasattr(own, "cpu_affinity") else range(len(per_core))
+    busy = sum(sum(per_core[core]) - per_core[core].idle - getattr(per_core[core], "iowait", 0.0) for core in cores)
+    mine = own.cpu_times()
+    return time.perf_counter(), busy, mine.user + mine.system
+
+
+def _others(before: tuple[float, float, float]) -> float:
+    """The share of the cores that other processes used since `before`, 0 to 1."""
+    import psutil
+
+    now, busy, own = _busy()
+    process = psutil.Process()
+    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else len(psutil.cpu_times(percpu=True))
+    used = (busy - before[1]) - (own - before[2])
+    return min(max(used / max((now - before[0]) * cores, 1e-9), 0.0), 1.0)
+
+
+def main(text: str) -> None:
+    """Runs the task in `text`, JSON."""
+    answer = answer_parent()
+    task = Task(**json.loads(text))
+    from vitsmith.errors import VitsmithError
+
+    try:
+        measure(task, probes(), answer)
+    except VitsmithError as error:
+        answer({"error": str(error)})
+    except Exception as error:  # whatever a foreign runtime throws
+        answer({"error": f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
