@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 from vitsmith.process.telemetry import switch_off
 
 if TYPE_CHECKING:
+    from vitsmith.cost.calibrate import calibrate
+    from vitsmith.cost.cost import Cost
+    from vitsmith.cost.predict import predict_cost
+    from vitsmith.cost.profile import Profile
     from vitsmith.data.images.preprocess import load_image, preprocess
     from vitsmith.data.sets.datasets import DataSpec, open_data
     from vitsmith.encode import Encoder
@@ -50,6 +54,7 @@ switch_off()  # before any library that reports is imported
 
 _HOMES = {
     "Bundle": "vitsmith.weights.bundle.bundle",
+    "Cost": "vitsmith.cost.cost",
     "DataSpec": "vitsmith.data.sets.datasets",
     "Encoder": "vitsmith.encode",
     "GateError": "vitsmith.errors",
@@ -60,10 +65,12 @@ _HOMES = {
     "Measurement": "vitsmith.records",
     "Prediction": "vitsmith.predict",
     "Predictor": "vitsmith.predict",
+    "Profile": "vitsmith.cost.profile",
     "Provenance": "vitsmith.records",
     "TextSpec": "vitsmith.text_spec",
     "VitsmithError": "vitsmith.errors",
     "ZeroShotClassifier": "vitsmith.zeroshot.classifier",
+    "calibrate": "vitsmith.cost.calibrate",
     "cluster": "vitsmith.sorting.clusters",
     "create_model": "vitsmith.models.build",
     "duplicates": "vitsmith.sorting.duplicates",
@@ -77,6 +84,7 @@ _HOMES = {
     "open_engine": "vitsmith.engines.open",
     "open_index": "vitsmith.retrieval.queries.searchable",
     "plan_training": "vitsmith.verbs.train",
+    "predict_cost": "vitsmith.cost.predict",
     "preprocess": "vitsmith.data.images.preprocess",
     "probe": "vitsmith.verbs.probe",
     "quantize": "vitsmith.verbs.quantize",
@@ -88,6 +96,7 @@ _HOMES = {
 
 __all__ = [
     "Bundle",
+    "Cost",
     "DataSpec",
     "Encoder",
     "GateError",
@@ -98,10 +107,12 @@ __all__ = [
     "Measurement",
     "Prediction",
     "Predictor",
+    "Profile",
     "Provenance",
     "TextSpec",
     "VitsmithError",
     "ZeroShotClassifier",
+    "calibrate",
     "cluster",
     "create_model",
     "duplicates",
@@ -115,6 +126,7 @@ __all__ = [
     "open_engine",
     "open_index",
     "plan_training",
+    "predict_cost",
     "preprocess",
     "probe",
     "quantize",

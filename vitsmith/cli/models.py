@@ -11,6 +11,7 @@ import typer
 from vitsmith.cli.arguments.completion import architectures
 from vitsmith.cli.arguments.options import JsonOption
 from vitsmith.cli.choice.augreg import show_augreg
+from vitsmith.cli.terminal.costs import costs_of, print_costs
 from vitsmith.cli.terminal.output import print_facts, print_json, print_line, print_table
 
 
@@ -42,24 +43,44 @@ def models(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With augreg: a picture, .png: accuracy against speed.")
     ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Predict its time, memory and size on a calibrated machine.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="With --cost: images in a call.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="With --cost: processor threads; default: all that were calibrated.")
+    ] = None,
+    machine: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --cost: profile of another machine, from calibrate --out.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the architectures, or one of them with its published weights."""
     from vitsmith.arguments import known_name
     from vitsmith.errors import InputError
+    from vitsmith.models.configure import configure
     from vitsmith.models.presets import find_preset, presets
     from vitsmith.weights.fetch.hub.known_models import weights_of
 
     if name == "augreg":
-        if family or license:
-            raise InputError("`family` and `license` are for the list of architectures: leave them out with augreg")
+        if family or license or cost:
+            raise InputError("`family`, `license` and `cost` are for architectures: leave them out with augreg")
         show_augreg(index, where, by, plot, json=json)
         return
     if index is not None or where or by or plot is not None:
         raise InputError("`index`, `where`, `by` and `plot` are for the table of AugReg:  vitsmith models augreg")
+    if not cost and (batch_size != 1 or threads is not None or machine is not None):
+        raise InputError("`batch_size`, `threads` and `machine` are for `cost`: give --cost too")
+    if cost and not name:
+        raise InputError("`cost` needs the name of an architecture: vitsmith models ViT-B_16 --cost")
     if name:
         preset, size = find_preset(name)
         row = _describe(preset, size)
+        if cost:
+            config = configure(preset.name, image_size=size) if size else preset.config
+            told, costs = costs_of(config, batch=batch_size, threads=threads, machine=machine)
+            print_json({**row, "machine": told, "costs": costs}) if json else print_costs(told, costs)
+            return
         checkpoints, hub = _checkpoints(preset.name), weights_of(preset.name)
         if json:
             more = {"hub": list(hub)} if hub else {}

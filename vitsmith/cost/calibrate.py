@@ -220,6 +220,7 @@ def _profile(way: Way, done: ChildResult) -> EngineProfile:
             "timed": timed,
             "reference": last["reference"],
             "others": last["others"],
+            "peak": next(answer["peak"] for answer in done.answers if "peak" in answer),
         }
     )
 

@@ -77,7 +77,7 @@ def cost_of(config: ModelConfig, profile: EngineProfile, *, batch: int = 1, time
     """The cost by one engine's profile, whatever machine that is of; `times` saves fitting it anew."""
     times = times or EngineTimes(profile)
     predicted = times.predict(config, batch)
-    deviation = math.hypot(predicted.deviation, max(profile.spread, UNSTEADY))
+    deviation = math.hypot(predicted.deviation, max(profile.spread, UNSTEADY), profile.others)
     return Cost(
         latency=predicted.seconds,
         low=predicted.seconds * math.exp(-NINETY * deviation),

@@ -46,14 +46,6 @@ class Timed(Frozen):
         return statistics.median(one * usual / near for one, near in zip(self.seconds, self.reference, strict=True))
 
 
-class MemoryPoint(Frozen):
-    """The peak memory of a process that opened one model in its own way and ran it."""
-
-    config: Annotated[ViTConfig | MixerConfig, Field(discriminator="family")]
-    batch: PositiveInt
-    peak: PositiveInt = Field(description="bytes above those of a bare Python interpreter")
-
-
 class EngineProfile(Frozen):
     """One engine in one precision with a number of threads."""
 
@@ -65,7 +57,9 @@ class EngineProfile(Frozen):
     timed: tuple[Timed, ...] = Field(min_length=1)
     reference: tuple[Seconds, ...] = Field(min_length=1, description="seconds of the reference model, in order")
     others: Share = Field(description="the share of the cores that other processes used meanwhile")
-    memory: tuple[MemoryPoint, ...] = ()
+    peak: PositiveInt = Field(
+        description="bytes of a process that opened the reference model and ran it, above a bare Python interpreter"
+    )
 
     @property
     def usual(self) -> float:
@@ -74,9 +68,12 @@ class EngineProfile(Frozen):
 
     @property
     def spread(self) -> float:
-        """How unsteady the machine was: the deviation of the reference model's times, as a share of them."""
-        logs = [math.log(one) for one in self.reference]
-        return statistics.stdev(logs) if len(logs) > 1 else DRIFT
+        """How unsteady the machine was: the deviation of the reference model's times, as a share of them.
+
+        1.48 times the median distance from the median, which a few slow moments do not change.
+        """
+        logs = [math.log(one / self.usual) for one in self.reference]
+        return 1.4826 * statistics.median(map(abs, logs)) if len(logs) > 2 else DRIFT
 
     @property
     def drift(self) -> float:

@@ -4,6 +4,7 @@
 
 answers {"opened": number} for each model, {"spent": share of the time} after each round, and in the end for each model
 {"probe": number, "seconds": [...], "reference": [...]}, then {"reference": [...], "others": 0.01}; or {"error": "..."}.
+{"peak": bytes} comes first: the memory of a process with one small model, above that of a bare Python interpreter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.cost.probes import REFERENCE, Probe, probes
 from vitsmith.engines.settings import Settings
-from vitsmith.machine import free_memory
+from vitsmith.machine import free_memory, peak_memory
 from vitsmith.models.cost import parameters
 from vitsmith.process.child import answer_parent
 
@@ -37,7 +38,7 @@ OPENERS = {
 
 SHORT = 0.02
 """Seconds that short calls are repeated for in each turn, so that one late moment does not decide."""
-OPENING = 0.4
+OPENING = 0.6
 """Share of the time that may go by before the first turn; models that are not open then are left out."""
 
 Answer = Callable[[Mapping[str, Any]], None]
@@ -71,13 +72,22 @@ class Task:
 
 
 def measure(
-    task: Task, chosen: Sequence[Probe], answer: Answer, clock: Callable[[], float] = time.perf_counter
+    task: Task,
+    chosen: Sequence[Probe],
+    answer: Answer,
+    *,
+    bare: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Times `chosen`, the most important first, and reports by `answer`. Raises what engines raise."""
+    """Times `chosen`, the most important first, and reports by `answer`. Raises what engines raise.
+
+    `bare` are the bytes of a bare Python interpreter.
+    """
     began, before = clock(), _busy()
-    opened = _open_all(task, [REFERENCE, *chosen], answer, clock, began)
-    reference, *others = opened
+    (reference,) = _open(task, [REFERENCE], answer, clock, began)
     _turn(reference, clock)
+    answer({"peak": peak_memory() - bare})
+    others = _open(task, chosen, answer, clock, clock())
     _turn(reference, clock)
     reference.turns.clear()
     while True:
@@ -107,7 +117,7 @@ EVERY = 6
 """The reference model is timed after so many others."""
 
 
-def _open_all(
+def _open(
     task: Task, chosen: Sequence[Probe], answer: Answer, clock: Callable[[], float], began: float
 ) -> list[Contender]:
     """Open models, as many as time and memory allow."""
@@ -115,7 +125,7 @@ def _open_all(
     opened: list[Contender] = []
     room = free_memory() // 2
     for number, probe in enumerate(chosen):
-        enough = number > MINIMUM
+        enough = number >= MINIMUM
         room -= 8 * parameters(probe.config)
         if enough and (room < 0 or clock() - began > OPENING * task.seconds):
             break
@@ -178,12 +188,13 @@ def _others(before: tuple[float, float, float]) -> float:
 
 def main(text: str) -> None:
     """Runs the task in `text`, JSON."""
+    bare = peak_memory()
     answer = answer_parent()
     task = Task(**json.loads(text))
     from vitsmith.errors import VitsmithError
 
     try:
-        measure(task, probes(), answer)
+        measure(task, probes(), answer, bare=bare)
     except VitsmithError as error:
         answer({"error": str(error)})
     except Exception as error:  # whatever a foreign runtime throws
