@@ -13,21 +13,20 @@ import pytest
 
 import vitsmith as vs
 from tests.command_line import call
-from tests.cost.test_form import MACHINE, timed
-from tests.cost.test_profile import engine, machine
+from tests.cost.machines import MACHINE, engine, machine, timed
 from tests.tiny import VIT
 from vitsmith.cost import calibrate as calibration
 from vitsmith.cost import session
-from vitsmith.cost.calibrate import CalibrationError, Way, profile_of, ways
-from vitsmith.cost.probes import REFERENCE, Probe, probes
+from vitsmith.cost.calibrate import CalibrationError, EngineWay, profile_of, ways
+from vitsmith.cost.probes import REFERENCE, ShortModel, probes
 from vitsmith.cost.profile import write_profile
-from vitsmith.cost.session import Task, measure
+from vitsmith.cost.session import SessionTask, measure
 from vitsmith.cost.work import work_of
 from vitsmith.errors import InputError
 from vitsmith.models.configure import change, configure
 from vitsmith.process.child import ChildResult
 
-FEW = [Probe(change(VIT, depth=depth)) for depth in (2, 3)] + [Probe(VIT, "throughput", 4)]
+FEW = [ShortModel(change(VIT, depth=depth)) for depth in (2, 3)] + [ShortModel(VIT, "throughput", 4)]
 
 
 class Clock:
@@ -59,9 +58,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def answers_of(clock: Clock, chosen: list[Probe], seconds: float) -> list[dict[str, Any]]:
+def answers_of(clock: Clock, chosen: list[ShortModel], seconds: float) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
-    measure(Task("torch", "fp32", 2, seconds), chosen, lambda one: answers.append(dict(one)), clock=clock)
+    measure(SessionTask("torch", "fp32", 2, seconds), chosen, lambda one: answers.append(dict(one)), clock=clock)
     return answers
 
 
@@ -115,7 +114,7 @@ def test_a_real_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, with models so small that nothing can be predicted from them."""
     monkeypatch.setattr(session, "REFERENCE", FEW[0])
     answers: list[dict[str, Any]] = []
-    measure(Task("torch", "fp32", 1, 0.3), FEW, lambda one: answers.append(dict(one)))
+    measure(SessionTask("torch", "fp32", 1, 0.3), FEW, lambda one: answers.append(dict(one)))
     told = [one for one in answers if "probe" in one]
     assert len(told) == len(FEW) and all(0 < second < 5 for one in told for second in one["seconds"])
     assert [one for one in answers if "peak" in one]
@@ -134,16 +133,16 @@ def test_what_fails_in_the_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_ways_that_there_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Way("torch", "fp32", 3) in ways(threads=3)
-    with pytest.raises(InputError, match="`engine` 'tensorrt' cannot be calibrated: choose from torch, onnx, openvino"):
+    assert EngineWay("torch", "fp32", 3) in ways(threads=3)
+    with pytest.raises(InputError, match="`engine` 'tensorrt' cannot be calibrated: choose from torch"):
         ways(["tensorrt"])
     with pytest.raises(InputError, match="`precision` 'fp4' cannot be calibrated"):
         ways(["torch"], ["fp4"])
     with pytest.raises(InputError, match="`threads` must be a whole number"):
         ways(threads=0)
     monkeypatch.setattr("vitsmith.engines.registry.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"onnx is not installed here: run  pip install 'vitsmith\[onnx\]'"):
-        ways(["onnx"])
+    with pytest.raises(InputError, match=r"torch is not installed here: run  pip install 'vitsmith\[torch\]'"):
+        ways(["torch"])
     with pytest.raises(InputError, match="nothing to calibrate"):
         ways()
 

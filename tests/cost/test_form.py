@@ -10,22 +10,14 @@ from scipy.optimize import nnls
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+from tests.cost.machines import MACHINE, seconds_of, timed
 from vitsmith.cost.form import Form
 from vitsmith.cost.least_squares import nonnegative_least_squares
-from vitsmith.cost.predictor import Predictor
-from vitsmith.cost.probes import Probe, plain, probes
-from vitsmith.cost.profile import Timed
+from vitsmith.cost.predictor import TimePredictor
+from vitsmith.cost.probes import ShortModel, plain, probes
 from vitsmith.cost.residuals import AMPLITUDES, Residuals
-from vitsmith.cost.work import TERMS, work_of
-from vitsmith.models.config import ModelConfig
+from vitsmith.cost.work import work_of
 from vitsmith.models.configure import change, configure
-
-FACTORS = {
-    "call": 2e-4, "block": 1e-4, "products": 1.2e-11, "weights": 3e-10, "rows": 2e-10, "attention": 1e-11,
-    "scores": 2e-9, "norms": 1e-9, "gelu_tanh": 8e-10, "turns": 3e-9, "transposes": 1e-9, "pixels": 3e-9,
-    "convolutions": 1.6e-11, "root": 5e-11, "kernels": 2e-9, "maps": 2e-9, "merged": 1e-9, "gates": 1e-9,
-}  # fmt: skip
-MACHINE = np.array([FACTORS.get(name, 0.0) for name in TERMS])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -70,27 +62,6 @@ def test_the_form_finds_the_factors_of_a_machine() -> None:
         assert sum(form.shares(counted).values()) == pytest.approx(1.0)
 
 
-def seconds_of(config: ModelConfig, batch: int) -> float:
-    """A made machine: the form above, and an efficiency that depends on width and tokens in another way."""
-    work = work_of(config, batch)
-    odd = 1 + 0.1 * math.sin(1.5 * math.log(work.outer.width)) + 0.06 * math.cos(math.log(work.outer.tokens * batch))
-    return float(work.counts @ MACHINE) * odd
-
-
-def timed(noise: float, seed: int = 0, chosen: list[Probe] | None = None) -> list[Timed]:
-    generator = np.random.default_rng(seed)
-    return [
-        Timed(
-            config=one.config,
-            goal=one.goal,
-            batch=one.batch,
-            seconds=tuple(seconds_of(one.config, one.batch) * np.exp(noise * generator.normal(size=3))),
-            reference=(1.0,) * 3,
-        )
-        for one in (chosen or probes())
-    ]
-
-
 HELD_OUT = [
     (configure("ViT-Ti_16"), 1),
     (configure("ViT-S_16"), 1),
@@ -110,7 +81,7 @@ HELD_OUT = [
 
 def test_times_of_models_that_were_not_timed() -> None:
     """On a machine whose efficiency the form does not have, the error is small and the deviation covers it."""
-    predictor = Predictor(timed(0.01), 1.0)
+    predictor = TimePredictor(timed(0.01), 1.0)
     found = [predictor.predict(config, batch) for config, batch in HELD_OUT]
     errors = np.array([math.log(one.seconds / seconds_of(*asked)) for one, asked in zip(found, HELD_OUT, strict=True)])
     assert np.median(abs(errors)) < 0.03 and abs(errors).max() < 0.12
@@ -119,7 +90,7 @@ def test_times_of_models_that_were_not_timed() -> None:
 
 
 def test_far_from_all_that_was_timed_the_deviation_grows() -> None:
-    predictor = Predictor(timed(0.01), 1.0)
+    predictor = TimePredictor(timed(0.01), 1.0)
     near, far = predictor.predict(configure("ViT-S_16"), 1), predictor.predict(configure("ViT-G_14"), 1)
     assert far.deviation > 1.5 * near.deviation
     assert far.seconds == pytest.approx(seconds_of(configure("ViT-G_14"), 1), rel=0.3)
@@ -127,8 +98,8 @@ def test_far_from_all_that_was_timed_the_deviation_grows() -> None:
 
 def test_few_times_are_enough_for_a_rough_answer() -> None:
     """A slow machine has time for the first models only."""
-    few = [Probe(plain(192, 14, depth)) for depth in (4, 12)]
-    predictor = Predictor(timed(0.0, chosen=few), 1.0)
+    few = [ShortModel(plain(192, 14, depth)) for depth in (4, 12)]
+    predictor = TimePredictor(timed(0.0, chosen=few), 1.0)
     assert predictor.predict(configure("ViT-Ti_16"), 1).seconds == pytest.approx(
         seconds_of(configure("ViT-Ti_16"), 1), rel=0.05
     )
@@ -143,5 +114,5 @@ def test_a_slow_moment_is_taken_out_by_the_reference() -> None:
         for number, one in enumerate(steady)
     ]
     for config, batch in HELD_OUT[:4]:
-        expected = Predictor(steady, 1.0).predict(config, batch)
-        assert Predictor(slow, 1.0).predict(config, batch).seconds == pytest.approx(expected.seconds, rel=1e-6)
+        expected = TimePredictor(steady, 1.0).predict(config, batch)
+        assert TimePredictor(slow, 1.0).predict(config, batch).seconds == pytest.approx(expected.seconds, rel=1e-6)

@@ -8,22 +8,9 @@ from typing import Any
 
 import pytest
 
-from vitsmith.cost.probes import plain
-from vitsmith.cost.profile import EngineProfile, Profile, Timed, profile_fields, read_profile, write_profile
+from tests.cost.machines import engine, machine
+from vitsmith.cost.profile import profile_fields, read_profile, write_profile
 from vitsmith.errors import InputError
-
-
-def engine(**changes: Any) -> EngineProfile:
-    one = Timed(config=plain(192, 14, 4), goal="latency", batch=1, seconds=(0.01, 0.03), reference=(0.002, 0.004))
-    fields: dict[str, Any] = {
-        "engine": "torch", "precision": "fp32", "threads": 2, "version": "2.13.0", "made": "2026-12-01",
-        "timed": (one,), "reference": (0.002,) * 6, "others": 0.0, "peak": 300_000_000,
-    }  # fmt: skip
-    return EngineProfile(**fields | changes)
-
-
-def machine(*engines: EngineProfile) -> Profile:
-    return Profile(machine="Made 1, 2 cores", instructions="ab", memory=2**32, vitsmith="0.1.0", engines=engines)
 
 
 def test_a_file_gives_the_same_profile(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 import vitsmith
 from tests import file_table
 from tests.contracts import CONTRACTS
-from tests.cost.test_form import timed
-from tests.cost.test_profile import engine, machine
+from tests.cost.machines import engine as made_engine
+from tests.cost.machines import machine, timed
 from tests.documentation import PAGES, ROOT, anchors, blocks, commands, field_rows, links, prose, relative, table_after
 from tests.exporting import export_onnx
 from tests.guides import GUIDES, follow, is_file, take_out
@@ -40,7 +40,8 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 RECIPES = ROOT / "vitsmith" / "recipes"
 VERBS = (
     "quickstart", "models", "inspect", "train", "probe", "distill", "evaluate", "predict", "zeroshot", "embed",
-    "retrieve", "calibrate", "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
+    "retrieve", "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
+    "calibrate",
 )  # fmt: skip
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 
@@ -51,7 +52,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     released_npz(tmp_path / "B_16.npz", small_cases()["small-vit-token"]["layout"])
     save(tiny_lit(released=True), tmp_path / "LiT-B16B_2.npz", format="npz")  # and its vocabulary
     _write_foreign(tmp_path)
-    write_profile(machine(engine(timed=tuple(timed(0.01)))), tmp_path / "pi.json")
+    write_profile(machine(made_engine(timed=tuple(timed(0.01)))), tmp_path / "pi.json")
     monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VITSMITH_MIRROR", "http://127.0.0.1:1")
     for index, pixels in enumerate(pictures(6)):

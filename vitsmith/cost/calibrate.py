@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from vitsmith.arguments import flag, named_arguments, whole_number
 from vitsmith.cost.probes import probes
 from vitsmith.cost.profile import EngineProfile, Profile, write_profile
-from vitsmith.cost.session import COMMAND, OPENERS, Task
+from vitsmith.cost.session import COMMAND, SessionTask
 from vitsmith.engines.registry import ENGINES
 from vitsmith.engines.tuning_cache import installed_version, question, recall, remember
 from vitsmith.errors import InputError, VitsmithError
@@ -35,14 +35,12 @@ LONGEST = 120
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
-    "onnx": ("fp32", "int8"),
-    "openvino": ("fp32", "int8", "bf16"),
 }
 """What can be calibrated of each engine, and so predicted."""
 
 
 @dataclass(frozen=True)
-class Way:
+class EngineWay:
     """One engine in one precision with a number of threads."""
 
     engine: str
@@ -57,7 +55,7 @@ class Way:
 class Progress:
     """How far a calibration is."""
 
-    way: Way
+    way: EngineWay
     done: float
     """0 to 1."""
 
@@ -66,7 +64,7 @@ class CalibrationError(VitsmithError):
     """An engine that could not be measured, and why."""
 
 
-def ways(engines: Sequence[str] = (), precisions: Sequence[str] = (), threads: int | None = None) -> list[Way]:
+def ways(engines: Sequence[str] = (), precisions: Sequence[str] = (), threads: int | None = None) -> list[EngineWay]:
     """What is to be measured here: the engines that are installed, in the precisions that this processor is fast in.
 
     Raises InputError for engines and precisions that there are not.
@@ -84,7 +82,7 @@ def ways(engines: Sequence[str] = (), precisions: Sequence[str] = (), threads: i
     cores = available_cores() if threads is None else whole_number(threads, "`threads`")
     chosen = engines or [name for name in PRECISIONS if ENGINES[name].installed]
     found = [
-        Way(engine, precision, cores)
+        EngineWay(engine, precision, cores)
         for engine in chosen
         for precision in PRECISIONS[engine]
         if precision in (precisions or PRECISIONS[engine])
@@ -156,7 +154,7 @@ def cached_profile(threads: int | None = None) -> Profile | None:
     """The profile of this machine as far as it is in the cache; None when nothing is."""
     cores = threads or available_cores()
     there = [
-        Way(engine, precision, cores)
+        EngineWay(engine, precision, cores)
         for engine, several in PRECISIONS.items()
         for precision in several
         if ENGINES[engine].installed
@@ -165,7 +163,7 @@ def cached_profile(threads: int | None = None) -> Profile | None:
     return profile_of(found) if found else None
 
 
-def remembered(way: Way) -> EngineProfile | None:
+def remembered(way: EngineWay) -> EngineProfile | None:
     """What is in the cache of `way`; None when it is not there, or of another version or processor."""
     fields = recall(_question(way))
     try:
@@ -174,7 +172,7 @@ def remembered(way: Way) -> EngineProfile | None:
         return None
 
 
-def measured(way: Way, on_progress: Callable[[Progress], None] = lambda _: None) -> EngineProfile:
+def measured(way: EngineWay, on_progress: Callable[[Progress], None] = lambda _: None) -> EngineProfile:
     """Measures one engine in a process of its own. Raises CalibrationError."""
     models = probes()
     opened = 0
@@ -188,12 +186,12 @@ def measured(way: Way, on_progress: Callable[[Progress], None] = lambda _: None)
             on_progress(Progress(way, min(max(0.3, answer["spent"]), 1.0)))
 
     done = follow_child(
-        COMMAND, asdict(Task(way.engine, way.precision, way.threads, SECONDS)), seconds=LONGEST, on_answer=follow
+        COMMAND, asdict(SessionTask(way.engine, way.precision, way.threads, SECONDS)), seconds=LONGEST, on_answer=follow
     )
     return _profile(way, done)
 
 
-def _profile(way: Way, done: ChildResult) -> EngineProfile:
+def _profile(way: EngineWay, done: ChildResult) -> EngineProfile:
     errors = [answer["error"] for answer in done.answers if "error" in answer]
     last = next((answer for answer in done.answers if "others" in answer), None)
     if errors or last is None:
@@ -230,11 +228,8 @@ def instructions() -> str:
     return hashlib.sha256(" ".join(sorted(processor_flags())).encode()).hexdigest()[:16]
 
 
-def _question(way: Way) -> dict[str, Any]:
+def _question(way: EngineWay) -> dict[str, Any]:
     fields = [asdict(one) | {"config": one.config.model_dump(mode="json")} for one in probes()]
     listed = hashlib.sha256(to_json(fields, sort_keys=True).encode()).hexdigest()[:32]
     package = ENGINES[way.engine].package
     return question(f"calibration {way}", listed, (package,), threads=way.threads)
-
-
-assert set(OPENERS) == set(PRECISIONS)

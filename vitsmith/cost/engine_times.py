@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from vitsmith.cost.predictor import Predictor, Seconds
+from vitsmith.cost.predictor import Seconds, TimePredictor
 from vitsmith.cost.probes import BATCH
 from vitsmith.cost.profile import EngineProfile
 from vitsmith.engines.plan import default_plan
@@ -24,17 +24,17 @@ class EngineTimes:
         self.profile = profile
 
     @cached_property
-    def _latency(self) -> Predictor:
+    def _latency(self) -> TimePredictor:
         chunked = self.profile.engine in CHUNKED
         timed = [one for one in self.profile.timed if one.goal == "latency" or not chunked]
-        return Predictor(timed, self.profile.usual)
+        return TimePredictor(timed, self.profile.usual)
 
     @cached_property
-    def _throughput(self) -> Predictor:
+    def _throughput(self) -> TimePredictor:
         if self.profile.engine not in CHUNKED:
             return self._latency
         timed = [one for one in self.profile.timed if one.goal == "throughput"]
-        return Predictor(timed, self.profile.usual, self._latency.form) if timed else self._latency
+        return TimePredictor(timed, self.profile.usual, self._latency.form) if timed else self._latency
 
     def predict(self, config: ModelConfig, batch: int) -> Seconds:
         """The median time of one call of `batch` images, opened for latency at batch 1, else for throughput."""

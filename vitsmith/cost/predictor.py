@@ -41,7 +41,7 @@ class Seconds:
     """Of its logarithm, from the form and what is left over; the machine's unsteadiness is not in it."""
 
 
-class Predictor:
+class TimePredictor:
     """Predicts the time of calls of one engine, in one precision and opened for one goal.
 
     Args:

@@ -20,7 +20,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Probe:
+class ShortModel:
     """A short model, and how it is run."""
 
     config: ImageModelConfig
@@ -41,7 +41,7 @@ def plain(width: int, grid: int, depth: int, **more: Any) -> ViTConfig:
     )  # fmt: skip
 
 
-REFERENCE = Probe(plain(384, 14, 2))
+REFERENCE = ShortModel(plain(384, 14, 2))
 """Timed at the start, in the middle and at the end: whether the machine stayed as fast as it was."""
 
 _DEPTHS = {192: (4, 12), 384: (6, 12), 768: (2, 5), 1024: (2, 4)}
@@ -51,13 +51,15 @@ _LATENCY = [(width, grid) for grid in (14, 7) for width in _DEPTHS] + [(192, 24)
 _THROUGHPUT = [(192, 14), (384, 7), (768, 7), (192, 7), (384, 14)]
 
 
-def probes() -> list[Probe]:
+def probes() -> list[ShortModel]:
     """All probes, the most important first."""
-    grid = [Probe(plain(width, grid, depth)) for width, grid in _LATENCY for depth in _DEPTHS[width]]
+    grid = [ShortModel(plain(width, grid, depth)) for width, grid in _LATENCY for depth in _DEPTHS[width]]
     batches = [
-        Probe(plain(width, grid, depth), "throughput", BATCH) for width, grid in _THROUGHPUT for depth in _DEPTHS[width]
+        ShortModel(plain(width, grid, depth), "throughput", BATCH)
+        for width, grid in _THROUGHPUT
+        for depth in _DEPTHS[width]
     ]
-    return [*grid, *batches, *map(Probe, _parts())]
+    return [*grid, *batches, *map(ShortModel, _parts())]
 
 
 def _parts() -> list[ImageModelConfig]:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitsmith.arrays import Array
-from vitsmith.cost.probes import REFERENCE, Probe, probes
+from vitsmith.cost.probes import REFERENCE, ShortModel, probes
 from vitsmith.engines.settings import Settings
 from vitsmith.machine import free_memory, peak_memory
 from vitsmith.models.cost import parameters
@@ -31,8 +31,6 @@ COMMAND = (sys.executable, "-m", "vitsmith.cost.session")
 
 OPENERS = {
     "torch": "vitsmith.cost.torch_programs:open_torch",
-    "onnx": "vitsmith.cost.graphs.program:open_program",
-    "openvino": "vitsmith.cost.graphs.program:open_program",
 }
 """How each engine opens a short model of a configuration: parts that need its package, and so are named only."""
 
@@ -51,7 +49,7 @@ class Runs(Protocol):
 
 
 @dataclass
-class Contender:
+class OpenModel:
     """An open model, its input, and its times."""
 
     program: Runs
@@ -61,7 +59,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Task:
+class SessionTask:
     """What a measuring process does."""
 
     engine: str
@@ -72,8 +70,8 @@ class Task:
 
 
 def measure(
-    task: Task,
-    chosen: Sequence[Probe],
+    task: SessionTask,
+    chosen: Sequence[ShortModel],
     answer: Answer,
     *,
     bare: int = 0,
@@ -118,11 +116,11 @@ EVERY = 6
 
 
 def _open(
-    task: Task, chosen: Sequence[Probe], answer: Answer, clock: Callable[[], float], began: float
-) -> list[Contender]:
+    task: SessionTask, chosen: Sequence[ShortModel], answer: Answer, clock: Callable[[], float], began: float
+) -> list[OpenModel]:
     """Open models, as many as time and memory allow."""
     opener: Callable[..., Runs] = resolve_name(OPENERS[task.engine])
-    opened: list[Contender] = []
+    opened: list[OpenModel] = []
     room = free_memory() // 2
     for number, probe in enumerate(chosen):
         enough = number >= MINIMUM
@@ -135,12 +133,12 @@ def _open(
         )  # fmt: skip
         generator = np.random.default_rng(0)
         images = generator.standard_normal((probe.batch, 3, *probe.config.image_size), np.float32)
-        opened.append(Contender(program, images))
+        opened.append(OpenModel(program, images))
         answer({"opened": number})
     return opened
 
 
-def _turn(one: Contender, clock: Callable[[], float]) -> None:
+def _turn(one: OpenModel, clock: Callable[[], float]) -> None:
     """One turn: a first call that is not counted where calls are short, then at least one that is."""
     began = clock()
     one.program.run(one.images)
@@ -190,7 +188,7 @@ def main(text: str) -> None:
     """Runs the task in `text`, JSON."""
     bare = peak_memory()
     answer = answer_parent()
-    task = Task(**json.loads(text))
+    task = SessionTask(**json.loads(text))
     from vitsmith.errors import VitsmithError
 
     try:
