@@ -36,6 +36,12 @@ class EngineTimes:
         timed = [one for one in self.profile.timed if one.goal == "throughput"]
         return TimePredictor(timed, self.profile.usual, self._latency.form) if timed else self._latency
 
+    @cached_property
+    def _largest(self) -> tuple[int, int]:
+        """The most tokens and the largest width of what was timed."""
+        plain = [one.config for one in self.profile.timed if not isinstance(one.config, MixerConfig)]
+        return max(one.tokens for one in plain), max(one.width for one in plain)
+
     def predict(self, config: ModelConfig, batch: int) -> Seconds:
         """The median time of one call of `batch` images, opened for latency at batch 1, else for throughput."""
         if batch == 1:
@@ -54,12 +60,9 @@ class EngineTimes:
         tower = config.image if isinstance(config, LiTConfig) else config
         if isinstance(tower, MixerConfig):
             return ()
-        plain = [one.config for one in self.profile.timed if not isinstance(one.config, MixerConfig)]
+        most_tokens, most_width = self._largest
         told = []
-        for name, value, largest in (
-            ("tokens", tower.tokens, max(one.tokens for one in plain)),
-            ("width", tower.width, max(one.width for one in plain)),
-        ):
+        for name, value, largest in (("tokens", tower.tokens, most_tokens), ("width", tower.width, most_width)):
             if value > largest:
                 told.append(f"extrapolated: {name} of {value:,}, and at most {largest:,} were timed")
         return tuple(told)

@@ -8,7 +8,7 @@ of the model that is asked for. Far from all that was measured the form alone re
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +63,7 @@ class TimePredictor:
         places = np.array([row.place for row in rows]).reshape(len(rows), len(LENGTHS))
         self._whole = Residuals.fit(places, *_columns(rows, 0))
         self._block = Residuals.fit(places, *_columns(rows, 1))
+        self._known: dict[tuple[int, int, int], tuple[float, float, float]] = {}
 
     def predict(self, config: ModelConfig, batch: int) -> Seconds:
         """The time of one call of `batch` images, for a program that computes them at once."""
@@ -72,18 +73,28 @@ class TimePredictor:
             return Seconds(self.form.seconds(work.counts), self.error + NOISE)
         whole, whole_deviation = self._whole.at(_place(work.outer, batch))
         total = math.exp(whole) * self.form.seconds(work.outer.counts)
-        more, deviation = [], whole_deviation * (total + front)
-        for part in work.blocks:
-            place, seconds = _place(part, batch), self.form.seconds(part.counts)
-            (here, _), (block, block_deviation) = self._whole.at(place), self._block.at(place)
+        more, deviation, depth = 0.0, whole_deviation * (total + front), len(work.blocks)
+        often = Counter(map(id, work.blocks))
+        for part in {id(part): part for part in work.blocks}.values():
+            seconds = often[id(part)] * self.form.seconds(part.counts)
+            here, block, block_deviation = self._left_at(part.tokens, part.width, batch)
             total += math.exp(here) * seconds
-            more.append((math.exp(block) - math.exp(here)) * seconds)
-            beyond = (len(work.blocks) - (DEPTH - 2)) / len(work.blocks)
+            more += (math.exp(block) - math.exp(here)) * seconds
+            beyond = (depth - (DEPTH - 2)) / depth
             deviation += seconds * (whole_deviation + abs(beyond) * block_deviation)
-        if more:
-            total += (len(more) - (DEPTH - 2)) * sum(more) / len(more)
+        if depth:
+            total += (depth - (DEPTH - 2)) * more / depth
         parts = 0.5 * self.error * self._unusual(work)
         return Seconds(total + front, math.hypot(deviation / (total + front), parts))
+
+    def _left_at(self, tokens: int, width: int, batch: int) -> tuple[float, float, float]:
+        """(what is left over of the whole, of a block, and the deviation of that); models share their sizes."""
+        key = tokens, width, batch
+        if key not in self._known:
+            place = np.log(key) / LENGTHS
+            (here, _), (block, deviation) = self._whole.at(place), self._block.at(place)
+            self._known[key] = here, block, deviation
+        return self._known[key]
 
     def _unusual(self, work: Work) -> float:
         """The share of the time in work that plain models do not have, as the form tells it."""

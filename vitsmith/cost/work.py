@@ -9,6 +9,7 @@ factors are found by calibration (`form.py`). No torch here.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class Work:
         return np.sum([part.counts for part in parts], axis=0)
 
 
+@functools.lru_cache(maxsize=2048)  # for all engines and precisions
 def work_of(config: ModelConfig, batch: int = 1) -> Work:
     """The work of a call of `batch` images; of two towers, that of the image tower."""
     tower: ImageModelConfig = config.image if isinstance(config, LiTConfig) else config
@@ -116,10 +118,14 @@ class _Counts:
 def _blocks(config: ViTConfig, batch: int) -> Iterator[WorkPart]:
     """The blocks of a ViT, in order; the last computes no more tokens than the head needs."""
     counts = config.tokens_per_block
+    known: dict[tuple[int, int, int], WorkPart] = {}  # equal blocks are one part
     for number, (tokens, left) in enumerate(pairwise(counts)):
         last = number == config.depth - 1 and config.pooling == "token"
         kept = 1 + config.distillation_token if last else tokens
-        yield WorkPart(_block(config, batch, tokens, kept, min(kept, left)), tokens, config.width)
+        key = tokens, kept, min(kept, left)
+        if key not in known:
+            known[key] = WorkPart(_block(config, batch, *key), tokens, config.width)
+        yield known[key]
 
 
 def _block(config: ViTConfig, batch: int, tokens: int, kept: int, left: int) -> Array:
