@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vitsmith.verbs.lit import lit
     from vitsmith.verbs.probe import probe
     from vitsmith.verbs.quantize import quantize
+    from vitsmith.verbs.recommend import recommend
     from vitsmith.verbs.train import plan_training, train
     from vitsmith.weights.bundle.bundle import Bundle
     from vitsmith.weights.finetune import init_for_finetune
@@ -88,6 +89,7 @@ _HOMES = {
     "preprocess": "vitsmith.data.images.preprocess",
     "probe": "vitsmith.verbs.probe",
     "quantize": "vitsmith.verbs.quantize",
+    "recommend": "vitsmith.verbs.recommend",
     "save": "vitsmith.weights.save",
     "search": "vitsmith.retrieval.search",
     "train": "vitsmith.verbs.train",
@@ -130,6 +132,7 @@ __all__ = [
     "preprocess",
     "probe",
     "quantize",
+    "recommend",
     "save",
     "search",
     "train",

@@ -39,9 +39,9 @@ from vitsmith.weights.fetch.published import find_checkpoint
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 RECIPES = ROOT / "vitsmith" / "recipes"
 VERBS = (
-    "quickstart", "models", "inspect", "train", "probe", "distill", "evaluate", "predict", "zeroshot", "embed",
-    "retrieve", "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress", "benchmark",
-    "calibrate",
+    "quickstart", "models", "recommend", "inspect", "train", "probe", "distill", "evaluate", "predict", "zeroshot",
+    "embed", "retrieve", "duplicates", "cluster", "lit", "export", "quantize", "merge-tokens", "prune", "compress",
+    "benchmark", "calibrate",
 )  # fmt: skip
 SETUP = ("pip install '.[all]' && vitsmith quickstart", "pip install '.[test]' && pytest")
 

@@ -34,6 +34,9 @@ LIT = shlex.join(
 COMMANDS = f"""
 models mu/16
 models LiT-B16B_2
+recommend --scenario browser
+recommend --latency 5ms --machine pi.json
+recommend --latency 1ms --size 1KB --machine pi.json
 inspect model
 inspect lit
 inspect model.npz --arrays
@@ -76,6 +79,7 @@ VARYING = {
     "only_before_right": "<int>",
     "only_after_right": "<int>",
     "machine": "<machine>",
+    "counts": "<int>",
     "files": "<label>",
     "memory": "<int>",
     "parts": "<int>",

@@ -59,6 +59,14 @@ merge model
 merge-tokens model --ratio 1.2
 merge-tokens model --keep 0.8 --tokens 3
 merge-tokens model --keep 1.2
+recommend --latency 30
+recommend --latency 0ms --memory -5MB --throughput 0
+recommend --scenario edgy
+recommend --task segment
+recommend --scenario browser --latency 30ms
+recommend --licence free
+recommend --scenario mine.toml
+recommend --machine photos
 compress model --data colours --latency 20
 compress model --data colours --memory 300
 compress model --data colours --size 90Mb5

@@ -10,9 +10,11 @@ from typing import Any
 from PIL import Image
 
 import vitsmith as vs
+from tests.cost.machines import engine, machine, timed
 from tests.tiny import VIT, pictures, tiny_lit, tiny_model
 from tests.training.lit.small_runs import write_pairs
 from tests.training.small_runs import write_folder
+from vitsmith.cost.profile import write_profile
 from vitsmith.models.configure import change
 from vitsmith.weights.bundle.folder import write_bundle
 from vitsmith.weights.bundle.manifest import checksum
@@ -37,6 +39,7 @@ def furnish(here: Path) -> None:
     write_folder(here / "many", 240)
     (here / "words.txt").write_text("blue\tblue\ngreen\tcircle\nred\tred\n", encoding="utf-8")
     (here / "empty").mkdir()
+    write_profile(machine(engine(timed=tuple(timed(0.01)))), here / "pi.json")
 
 
 def damage(source: Path, to: Path, name: str) -> None:

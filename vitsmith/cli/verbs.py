@@ -17,6 +17,7 @@ VERBS = (
     *(
         "quickstart",
         "models",
+        "recommend",
         "calibrate",
         "inspect",
         "train",

@@ -18,6 +18,8 @@ from vitsmith.errors import InputError, shown
 
 MOST: dict[str, float] = {
     "batch_size": 65_536,
+    "batch": 65_536,
+    "throughput": 1e9,
     "fixed_batch": 65_536,
     "image_size": 32_768,
     "steps": 10**9,

@@ -107,5 +107,12 @@ def recipes(incomplete: str) -> list[str]:
     return _beginning(incomplete, (*recipe_names(), *recipe_names("lit")))
 
 
+def scenarios(incomplete: str) -> list[str]:
+    """Scenarios of `recommend`; a shell offers files beside them."""
+    from vitsmith.choosing.scenarios import scenarios as known
+
+    return _beginning(incomplete, known())
+
+
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]

@@ -7,6 +7,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "quickstart": ("vitsmith quickstart",),
     "models": ("vitsmith models ViT-B_16",),
     "calibrate": ("vitsmith calibrate", "vitsmith calibrate --engine onnx --out pi.json"),
+    "recommend": (
+        "vitsmith recommend --latency 30ms --size 50MB",
+        "vitsmith recommend --scenario edge --machine pi.json",
+    ),
     "inspect": ("vitsmith inspect runs/train/pets-B_16",),
     "train": (
         "vitsmith train pets --model augreg:B_16 --steps 500",
