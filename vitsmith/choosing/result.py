@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith.choosing.commands import Step
+from vitsmith.choosing.fit.device import DeviceFit
 from vitsmith.choosing.near import Blame, Missed, Relaxation
+from vitsmith.choosing.own_images.result import OwnAccuracies
 from vitsmith.choosing.rank import Ranking
 from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.choosing.request import Request
@@ -54,6 +56,10 @@ class Recommendations(Sequence[Recommendation]):
     blame: tuple[Blame, ...] = ()
     steps: tuple[Step, ...] = ()
     remarks: tuple[str, ...] = ()
+    own_images: OwnAccuracies | None = None
+    """What was found on the user's own images, where they rank."""
+    fits: tuple[DeviceFit, ...] = ()
+    """What fits into the device that was asked for, of the first rows."""
     folder: Path | None = field(default=None)
 
     @property
@@ -97,6 +103,8 @@ class Recommendations(Sequence[Recommendation]):
             "nearest": self.nearest and self.nearest.to_dict(),
             "blame": [one.to_dict() for one in self.blame],
             "steps": [one.to_dict() for one in self.steps],
+            "own_images": self.own_images and self.own_images.to_dict(),
+            "fits": [one.to_dict() for one in self.fits],
             "remarks": list(self.remarks),
         }
 

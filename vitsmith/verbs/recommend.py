@@ -13,10 +13,11 @@ from vitsmith.choosing.catalogue import catalogue
 from vitsmith.choosing.machines import OnProgress, machine_of
 from vitsmith.choosing.request import Request, RequestOptions, make_request
 from vitsmith.choosing.result import Recommendations
-from vitsmith.choosing.run import NOTHING_MEASURED, Stages
 from vitsmith.choosing.run import recommend as ranked
+from vitsmith.data.sets.datasets import DataSpec
 from vitsmith.files.atomic import optional
 from vitsmith.runs.place import place_of, write_or_rescue
+from vitsmith.verbs.own_measurements import NOTHING_ASKED, Location, OwnMeasurements, own_measurements
 
 if TYPE_CHECKING:
     from vitsmith.cost.predict import Machine
@@ -35,6 +36,12 @@ def recommend(
     threads: int | None = None,
     licence: str = "",
     machine: Machine | None = None,
+    data: Location | DataSpec = "",
+    download: bool = False,
+    measure: int = 0,
+    device_memory: str = "",
+    train_images: int = 0,
+    seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     tell: Tell = warn,
@@ -53,6 +60,12 @@ def recommend(
         batch: images in a call; default: the scenario's. `threads`: processor threads; default: all.
         licence: 'commercial' for checkpoints whose licence allows commercial use.
         machine: a profile of another machine, or its file, as `vitsmith calibrate --out` writes it.
+        data: labelled images, as for `train`: k-NN and ridge on at most 1,000 of them rank in place of published
+            accuracy, for checkpoints whose weights are here; `download` fetches others.
+        measure: how many of the best rows are built and measured, which corrects the ranking.
+        device_memory: '8GB': the largest batch there, and how `train` would cut a batch; with `train_images`, those to
+            learn from in all, and the `machine`'s profile also the time.
+        seed: decides which images are taken, and the folds.
         out: a folder for the table and a page; default: nothing is written.
         force: replace an earlier recommendation at `out`.
         tell: called with messages; by default only warnings are shown.
@@ -72,23 +85,28 @@ def recommend(
         machine=machine is not None,
     )
     request = make_request(options)
+    own = own_measurements(
+        data, download=download, measure=measure, device_memory=device_memory, train_images=train_images, seed=seed
+    )
     if out is None:
-        return run_recommend(request, machine, tell=tell)
+        return run_recommend(request, machine, own, tell=tell)
     with place_of("recommend", "", argument_path(out, "out"), force=flag(force, "force")) as place:
-        return written(run_recommend(request, machine, tell=tell), place)
+        return written(run_recommend(request, machine, own, tell=tell), place)
 
 
 def run_recommend(
     request: Request,
     machine: Machine | None = None,
+    own: OwnMeasurements = NOTHING_ASKED,
     *,
     tell: Tell,
     on_progress: OnProgress = lambda _: None,
-    stages: Stages = NOTHING_MEASURED,
 ) -> Recommendations:
     """The recommendations of a request: for `recommend` and the command line."""
-    found = machine_of(request, machine, tell=tell, on_progress=on_progress)
-    return ranked(request, catalogue(), found, stages)
+    own.check(request, machine)
+    known = machine_of(request, machine, tell=tell, on_progress=on_progress)
+    stages = own.stages(request, tell)
+    return own.added_to(ranked(request, catalogue(), known, stages), stages, machine)
 
 
 def written(found: Recommendations, place: Path) -> Recommendations:

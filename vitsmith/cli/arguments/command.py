@@ -44,6 +44,8 @@ MOST: dict[str, float] = {
     "mlp_width": 10**6,
     "tokens_mlp_width": 10**6,
     "depth": 10**6,
+    "measure": 50,
+    "train_images": 10**12,
 }
 """The largest value of each option that takes a number, whichever verb has it."""
 
