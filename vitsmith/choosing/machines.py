@@ -11,7 +11,7 @@ from vitsmith.choosing.overhead import USUAL, measured_here, with_spread
 from vitsmith.choosing.recommendation import Setup
 from vitsmith.choosing.request import Request
 from vitsmith.cost.calibrate import PRECISIONS, CalibrationError, Progress, calibrate, profile_of
-from vitsmith.cost.cost import Cost
+from vitsmith.cost.cost import Cost, UnpredictedError
 from vitsmith.cost.engine_times import EngineTimes
 from vitsmith.cost.predict import Machine as ProfileOrFile
 from vitsmith.cost.predict import cost_of, other_machine, profile_for
@@ -58,7 +58,10 @@ def machine_from(profile: Profile, request: Request) -> Machine:
 
     def predict(config: ModelConfig, setup: Setup, batch: int, threads: int | None) -> Cost | None:
         plain = Setup(setup.engine, setup.precision)
-        return cost_of(config, chosen[plain], batch=batch, times=times[plain]) if plain in chosen else None
+        try:
+            return cost_of(config, chosen[plain], batch=batch, times=times[plain]) if plain in chosen else None
+        except UnpredictedError:
+            return None
 
     here = profile.machine == describe_machine()
     overhead = measured_here(scenario.photo) if here else USUAL

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from vitsmith.arguments import flag, named_arguments, whole_number
 from vitsmith.cost.probes import probes
-from vitsmith.cost.profile import EngineProfile, Profile, write_profile
+from vitsmith.cost.profile import BUSY, EngineProfile, Profile, write_profile
 from vitsmith.cost.session import COMMAND, SessionTask
 from vitsmith.engines.registry import ENGINES
 from vitsmith.engines.tuning_cache import installed_version, question, recall, remember
@@ -35,6 +35,8 @@ LONGEST = 120
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
+    "onnx": ("fp32",),
+    "openvino": ("fp32", "bf16"),
 }
 """What can be calibrated of each engine, and so predicted."""
 
@@ -129,6 +131,8 @@ def calibrate(
     found = []
     for way in chosen:
         kept = None if again else remembered(way)
+        if kept is not None and kept.others > BUSY:  # the machine may be quiet now
+            kept = None
         if kept is None:
             kept = measured(way, on_progress)
             remember(_question(way), kept.model_dump(mode="json"))

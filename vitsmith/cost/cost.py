@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vitsmith.errors import InputError
+
+
+class UnpredictedError(InputError):
+    """A model or a precision whose cost cannot be predicted on an engine; the message names the part."""
+
 
 @dataclass(frozen=True)
 class Cost:

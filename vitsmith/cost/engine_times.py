@@ -48,20 +48,22 @@ class EngineTimes:
             return self._latency.predict(config, 1)
         if self.profile.engine not in CHUNKED:
             return self._throughput.predict(config, batch)
-        plan = default_plan("throughput", self.profile.threads)
-        chunks = -(-batch // plan.chunk)
-        rounds = -(-chunks // plan.streams)
-        together = plan.chunk * plan.streams
         found = self._throughput.predict(config, BATCH)
-        return Seconds(found.seconds * rounds * together / BATCH, found.deviation)
+        return Seconds(found.seconds * self._rounds(batch) / self._rounds(BATCH), found.deviation)
+
+    def _rounds(self, batch: int) -> int:
+        """How often all streams begin a chunk for a call of `batch` images."""
+        plan = default_plan("throughput", self.profile.threads)
+        return -(-batch // (plan.chunk * plan.streams))
 
     def remarks(self, config: ModelConfig) -> tuple[str, ...]:
         """What was not measured near `config`."""
         tower = config.image if isinstance(config, LiTConfig) else config
+        guessed = self._latency.guessed_parts(config)
+        told = [f"the time of {', '.join(guessed)} was not measured on this engine, and is guessed"] if guessed else []
         if isinstance(tower, MixerConfig):
-            return ()
+            return tuple(told)
         most_tokens, most_width = self._largest
-        told = []
         for name, value, largest in (("tokens", tower.tokens, most_tokens), ("width", tower.width, most_width)):
             if value > largest:
                 told.append(f"extrapolated: {name} of {value:,}, and at most {largest:,} were timed")

@@ -5,6 +5,7 @@ Where nothing near was measured it alone predicts; elsewhere what it leaves over
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,13 @@ class Form:
             weights[: len(seconds)] = 1 / np.clip(rows[: len(seconds)] @ factors, 0.5, 2.0) ** 0.5
             factors = nonnegative_least_squares(rows * weights[:, None], targets * weights)
         return cls(factors)
+
+    def with_guesses(self, guesses: Mapping[str, str]) -> Form:
+        """The same with the factor of another kind of work for each name of `guesses`."""
+        factors = self.factors.copy()
+        for name, other in guesses.items():
+            factors[TERMS.index(name)] = factors[TERMS.index(other)]
+        return Form(factors)
 
     def seconds(self, counts: Array) -> float:
         """The time of such work."""

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitsmith.arrays import Array
+from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.form import Form
 from vitsmith.cost.probes import plain
 from vitsmith.cost.profile import Timed
 from vitsmith.cost.residuals import Residuals
-from vitsmith.cost.work import Work, WorkPart, work_of
+from vitsmith.cost.work import TERMS, Work, WorkPart, work_of
 from vitsmith.models.config import ModelConfig, ViTConfig
 
 DEPTH = 12
@@ -28,6 +29,13 @@ LENGTHS = np.array([0.9, 0.9, 1.5])
 """Log tokens, log width and log batch over which what the form leaves over changes."""
 NOISE = 0.02
 """Deviation of the median of a few calls on a quiet machine, as a share."""
+_SMALL = {"gelu_erf", "gelu_quick", "gates", "turns", "scales", "head_norms"}
+"""Kinds of work that take a small share of a model's time: where they were not timed, that of GELU stands for them."""
+_WORDS = {
+    "transposes": "an MLP-Mixer", "merged": "merged tokens", "convolutions": "a ResNet", "root": "a ResNet",
+    "kernels": "a ResNet", "maps": "a ResNet", "turns": "rotary positions", "gates": "a gated MLP",
+    "scales": "LayerScale", "head_norms": "norms of heads", "gelu_erf": "erf GELU", "gelu_quick": "quick GELU",
+}  # fmt: skip
 _PLAIN = {"call", "block", "products", "weights", "rows", "attention", "scores", "norms", "gelu_tanh", "pixels"}
 """Kinds of work of plain models."""
 
@@ -54,8 +62,9 @@ class TimePredictor:
         works = [work_of(one.config, one.batch) for one in timed]
         seconds = np.array([one.median(usual) for one in timed])
         counts = np.array([work.counts for work in works])
-        self.form = Form.fit(counts, seconds, prior)
-        self.largest = counts.max(axis=0)
+        form = Form.fit(counts, seconds, prior)
+        self._untimed = {name for name, most in zip(TERMS, counts.max(axis=0), strict=True) if most == 0}
+        self.form = form.with_guesses(dict.fromkeys(self._untimed & _SMALL, "gelu_tanh"))
         left = np.log(seconds / (counts @ self.form.factors))
         self.error = float(np.sqrt(np.mean(left**2)))
         """Deviation of the logarithms of `seconds` from the form."""
@@ -66,8 +75,14 @@ class TimePredictor:
         self._known: dict[tuple[int, int, int], tuple[float, float, float]] = {}
 
     def predict(self, config: ModelConfig, batch: int) -> Seconds:
-        """The time of one call of `batch` images, for a program that computes them at once."""
+        """The time of one call of `batch` images, for a program that computes them at once.
+
+        Raises UnpredictedError for a model with a large part that was not timed.
+        """
         work = work_of(config, batch)
+        if large := [name for name in self.guessed(work) if name not in _SMALL]:
+            told = " and ".join(dict.fromkeys(_WORDS[name] for name in large))
+            raise UnpredictedError(f"the time of {told} is not known: this engine was calibrated without")
         front = 0.0 if work.front is None else self.form.seconds(work.front.counts)
         if work.family == "mixer":
             return Seconds(self.form.seconds(work.counts), self.error + NOISE)
@@ -84,7 +99,7 @@ class TimePredictor:
             deviation += seconds * (whole_deviation + abs(beyond) * block_deviation)
         if depth:
             total += (depth - (DEPTH - 2)) * more / depth
-        parts = 0.5 * self.error * self._unusual(work)
+        parts = 0.5 * self.error * self._unusual(work) + self._guessed_share(work)
         return Seconds(total + front, math.hypot(deviation / (total + front), parts))
 
     def _left_at(self, tokens: int, width: int, batch: int) -> tuple[float, float, float]:
@@ -95,6 +110,19 @@ class TimePredictor:
             (here, _), (block, deviation) = self._whole.at(place), self._block.at(place)
             self._known[key] = here, block, deviation
         return self._known[key]
+
+    def guessed(self, work: Work) -> list[str]:
+        """Kinds of work that were not timed, in the order of TERMS."""
+        return [name for name, count in zip(TERMS, work.counts, strict=True) if count and name in self._untimed]
+
+    def guessed_parts(self, config: ModelConfig) -> list[str]:
+        """The same of a model, in words."""
+        return list(dict.fromkeys(_WORDS[name] for name in self.guessed(work_of(config))))
+
+    def _guessed_share(self, work: Work) -> float:
+        """The share of the time in work that was not timed."""
+        shares = self.form.shares(work.counts)
+        return sum(shares.get(name, 0.0) for name in self.guessed(work))
 
     def _unusual(self, work: Work) -> float:
         """The share of the time in work that plain models do not have, as the form tells it."""

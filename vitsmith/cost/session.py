@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitsmith.arrays import Array
+from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.probes import REFERENCE, ShortModel, probes
 from vitsmith.engines.settings import Settings
 from vitsmith.machine import free_memory, peak_memory
@@ -31,6 +32,8 @@ COMMAND = (sys.executable, "-m", "vitsmith.cost.session")
 
 OPENERS = {
     "torch": "vitsmith.cost.torch_programs:open_torch",
+    "onnx": "vitsmith.cost.graphs.program:open_program",
+    "openvino": "vitsmith.cost.graphs.program:open_program",
 }
 """How each engine opens a short model of a configuration: parts that need its package, and so are named only."""
 
@@ -52,6 +55,8 @@ class Runs(Protocol):
 class OpenModel:
     """An open model, its input, and its times."""
 
+    number: int
+    """Its place among all short models."""
     program: Runs
     images: Array
     turns: list[tuple[float, float]] = field(default_factory=list)
@@ -102,10 +107,10 @@ def measure(
         break
     _turn(reference, clock)
     times = [(at, seconds) for at, seconds in reference.turns]
-    for number, one in enumerate(others):
+    for one in others:
         if one.turns:
             near = [_nearest(times, at) for at, _ in one.turns]
-            answer({"probe": number, "seconds": [seconds for _, seconds in one.turns], "reference": near})
+            answer({"probe": one.number, "seconds": [seconds for _, seconds in one.turns], "reference": near})
     answer({"reference": [seconds for _, seconds in times], "others": _others(before)})
 
 
@@ -128,12 +133,13 @@ def _open(
         if enough and (room < 0 or clock() - began > OPENING * task.seconds):
             break
         settings = Settings(threads=task.threads, precision=task.precision, goal=probe.goal)
-        program = opener(probe.config, settings) if task.engine == "torch" else opener(
-            probe.config, task.engine, settings
-        )  # fmt: skip
+        try:
+            program = opener(probe.config, task.engine, settings)
+        except UnpredictedError:  # what is not timed is not predicted: see `predictor.py`
+            continue
         generator = np.random.default_rng(0)
         images = generator.standard_normal((probe.batch, 3, *probe.config.image_size), np.float32)
-        opened.append(OpenModel(program, images))
+        opened.append(OpenModel(number, program, images))
         answer({"opened": number})
     return opened
 

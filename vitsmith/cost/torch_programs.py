@@ -15,7 +15,7 @@ _NOISE = 1 << 20
 """Random numbers, which are repeated: to draw each weight would take longer than to measure."""
 
 
-def open_torch(config: ModelConfig, settings: Settings) -> TorchEngine:
+def open_torch(config: ModelConfig, _engine: str, settings: Settings) -> TorchEngine:
     """The engine, opened for a model of `config`. Raises ConfigError when its weights do not fit into memory."""
     model = build(config, fresh=False)
     noise = torch.empty(_NOISE).uniform_(-1.0, 1.0, generator=torch.Generator().manual_seed(0))

@@ -16,6 +16,7 @@ from tests.tiny import VIT, tiny_inputs, tiny_model
 from vitsmith.cost.graphs.program import graph_of, open_program
 from vitsmith.cost.graphs.weights import ModelNumbers
 from vitsmith.engines.onnx.report import report_on_onnx
+from vitsmith.engines.onnx.session import open_session
 from vitsmith.engines.openvino.graph import compile_graph
 from vitsmith.engines.openvino.report import report_on_openvino
 from vitsmith.engines.plan import Plan
@@ -62,6 +63,7 @@ def test_a_graph_gives_what_its_model_gives_by_the_kernels_of_its_export(name: s
 
     expected = bundle.model(images).detach().numpy()
     np.testing.assert_allclose(compiled[1]([images.numpy()])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(open_session(made).run(None, {"images": images.numpy()})[0], expected, atol=1e-5)
 
 
 def _layers(compiled: object) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ B batch, N tokens, D width, H heads, d head width, t = H * d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,46 +16,28 @@ from vitsmith.cost.graphs.weights import State
 from vitsmith.models.config import ViTConfig
 
 
-class RotaryTables(NamedTuple):
-    """Cosines and sines (N, d) by which rotary positions turn queries and keys."""
-
-    cosines: Array
-    sines: Array
-
-    def of(self, kept: int | None) -> RotaryTables:
-        """Those of the first `kept` tokens."""
-        return RotaryTables(self.cosines[:kept], self.sines[:kept])
-
-
-def attention(
-    g: Graph, config: ViTConfig, name: str, x: Value, tokens: int, kept: int | None, turns: RotaryTables | None
-) -> Value:
+def attention(g: Graph, config: ViTConfig, name: str, x: Value, *, kept: int | None) -> Value:
     """(B, N, D) -> (B, N, D), or (B, kept, D): the output of the first `kept` tokens, which attend to all."""
-    if config.block.qk_norm or config.block.attention_norm:
-        qkv = fused_products(g, config, name, x, tokens)
-        query, key, value = split_heads(g, qkv)
-        if config.block.qk_norm:
-            width = head_width(config)
-            query = layer_norm(g, f"{name}.query_norm", query, width, config.norm_eps)
-            key = layer_norm(g, f"{name}.key_norm", key, width, config.norm_eps)
-        if turns is not None:
-            query, key = _turn(g, query, turns), _turn(g, key, turns)
-        if kept is not None:
-            query = g.slice(query, 0, kept, 2)
-        seen = scaled_dot_products(g, config, query, key, value)
-    else:
-        seen = _folded(g, config, name, x, tokens, kept, turns)
-    return project(g, config, name, seen, tokens if kept is None else kept)
+    if not (config.block.qk_norm or config.block.attention_norm):
+        return _project(g, config, name, _folded(g, config, name, x, kept), kept)
+    query, key, value = _split_heads(g, _fused_products(g, config, name, x))
+    if config.block.qk_norm:
+        width = _head_width(config)
+        query = layer_norm(g, f"{name}.query_norm", query, width, config.norm_eps)
+        key = layer_norm(g, f"{name}.key_norm", key, width, config.norm_eps)
+    if kept is not None:
+        query = g.slice(query, 0, kept, 2)
+    return _project(g, config, name, _scaled_dot_products(g, config, query, key, value), kept)
 
 
-def head_width(config: ViTConfig) -> int:
+def _head_width(config: ViTConfig) -> int:
     return config.attention_width // config.heads
 
 
-def project(g: Graph, config: ViTConfig, name: str, seen: Value, tokens: int) -> Value:
-    """The values that the heads saw, (B, H, N, d) -> (B, N, D)."""
+def _project(g: Graph, config: ViTConfig, name: str, seen: Value, kept: int | None) -> Value:
+    """The values that the heads saw, (B, H, N, d) -> (B, N, D), of all tokens or of the first `kept`."""
     width = config.attention_width
-    rows = g.reshape(g.transpose(seen, 0, 2, 1, 3), -1, tokens, width)
+    rows = g.reshape(g.transpose(seen, 0, 2, 1, 3), -1, kept or config.tokens, width)
     if config.block.attention_norm:
         rows = layer_norm(g, f"{name}.norm", rows, width, config.norm_eps)
     return g.linear(rows, f"{name}.out", width, config.width)
@@ -65,18 +46,12 @@ def project(g: Graph, config: ViTConfig, name: str, seen: Value, tokens: int) ->
 # ---------------------------------------------------------------- three products, as `exporters/folding.py` makes them
 
 
-def _folded(
-    g: Graph, config: ViTConfig, name: str, x: Value, tokens: int, kept: int | None, turns: RotaryTables | None
-) -> Value:
+def _folded(g: Graph, config: ViTConfig, name: str, x: Value, kept: int | None) -> Value:
     """Attention with three products in place of one; the factor of the scores is in the weights of the queries."""
+    tokens = config.tokens
     first, count = (x, tokens) if kept is None else (g.slice(x, 0, kept, 1), kept)
     query = g.transpose(_heads(g, config, _third(g, config, name, "query", first), count), 0, 2, 1, 3)
-    key = _heads(g, config, _third(g, config, name, "key", x), tokens)
-    if turns is None:
-        key = g.transpose(key, 0, 2, 3, 1)
-    else:
-        query = _turn(g, query, turns.of(kept))
-        key = g.transpose(_turn(g, g.transpose(key, 0, 2, 1, 3), turns), 0, 1, 3, 2)
+    key = g.transpose(_heads(g, config, _third(g, config, name, "key", x), tokens), 0, 2, 3, 1)
     value = g.transpose(_heads(g, config, _third(g, config, name, "value", x), tokens), 0, 2, 1, 3)
     return g.node("MatMul", g.softmax(g.node("MatMul", query, key)), value)
 
@@ -84,7 +59,7 @@ def _folded(
 def _third(g: Graph, config: ViTConfig, name: str, part: str, x: Value) -> Value:
     """Queries, keys or values of all heads, (B, N, t)."""
     third = ("query", "key", "value").index(part)
-    factor = np.float32(head_width(config) ** -0.5 if part == "query" else 1.0)
+    factor = np.float32(_head_width(config) ** -0.5 if part == "query" else 1.0)
 
     def made(what: str) -> Callable[[State], Array]:
         return lambda state: np.split(state[f"{name}.qkv.{what}"], 3)[third] * factor
@@ -98,19 +73,19 @@ def _third(g: Graph, config: ViTConfig, name: str, part: str, x: Value) -> Value
 
 def _heads(g: Graph, config: ViTConfig, x: Value, tokens: int) -> Value:
     """(B, N, t) -> (B, N, H, d)."""
-    return g.reshape(x, -1, tokens, config.heads, head_width(config))
+    return g.reshape(x, -1, tokens, config.heads, _head_width(config))
 
 
 # ---------------------------------------------------------------- one product, as torch's own function is exported
 
 
-def fused_products(g: Graph, config: ViTConfig, name: str, x: Value, tokens: int) -> Value:
+def _fused_products(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
     """Queries, keys and values by one product, (B, N, 3, H, d)."""
     y = g.linear(x, f"{name}.qkv", config.width, 3 * config.attention_width, bias=config.block.qkv_bias)
-    return g.reshape(y, -1, tokens, 3, config.heads, head_width(config))
+    return g.reshape(y, -1, config.tokens, 3, config.heads, _head_width(config))
 
 
-def split_heads(g: Graph, qkv: Value) -> tuple[Value, Value, Value]:
+def _split_heads(g: Graph, qkv: Value) -> tuple[Value, Value, Value]:
     """(B, N, 3, H, d) -> three times (B, H, N, d)."""
     parts = g.transpose(qkv, 2, 0, 3, 1, 4)
     zero = g.ints(0)
@@ -120,10 +95,8 @@ def split_heads(g: Graph, qkv: Value) -> tuple[Value, Value, Value]:
     return query, key, value
 
 
-def scaled_dot_products(
-    g: Graph, config: ViTConfig, query: Value, key: Value, value: Value, bias: Value | None = None
-) -> Value:
-    """softmax(Q K^T / sqrt(d) + bias) V, with the root of the factor in both Q and K, and shapes found as it runs."""
+def _scaled_dot_products(g: Graph, config: ViTConfig, query: Value, key: Value, value: Value) -> Value:
+    """softmax(Q K^T / sqrt(d)) V, with the root of the factor in both Q and K, and shapes found as it runs."""
     shape = g.node("Shape", key, start=0)
     last, ends = g.ints(-1), g.ints(END)
     width = g.node("Slice", shape, last, ends)
@@ -132,20 +105,6 @@ def scaled_dot_products(
     flat = g.node("Reshape", key, g.concat(last, tokens, width, axis=0), allowzero=0)
     turned = g.transpose(flat, 0, 2, 1)
     turned = g.node("Reshape", turned, g.concat(others, width, tokens, axis=0), allowzero=0)
-    factor = g.constant(np.array([head_width(config) ** -0.25], np.float32))
+    factor = g.constant(np.array([_head_width(config) ** -0.25], np.float32))
     scores = g.node("MatMul", g.mul(query, factor), g.mul(turned, factor))
-    if bias is not None:
-        scores = g.add(scores, bias)
     return g.node("MatMul", g.softmax(scores), value)
-
-
-# ---------------------------------------------------------------- rotary positions
-
-
-def _turn(g: Graph, x: Value, turns: RotaryTables) -> Value:
-    """RotaryTables each head's pairs of channels: (B, H, N, d) -> the same (see `layers/rotary.py`)."""
-    half = turns.cosines.shape[-1] // 2
-    first, second = g.slice(x, 0, half, 3), g.slice(x, half, END, 3)
-    straight = g.mul(x, g.constant(turns.cosines))
-    across = g.concat(g.node("Neg", second), first, axis=-1)
-    return g.add(straight, g.mul(across, g.constant(turns.sines)))

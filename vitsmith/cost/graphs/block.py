@@ -5,57 +5,43 @@ B batch, N tokens, D width, H heads, d head width
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from vitsmith.cost.graphs.attention import RotaryTables, attention
+from vitsmith.cost.graphs.attention import attention
 from vitsmith.cost.graphs.graph import END, Graph, Value
 from vitsmith.cost.graphs.norms import layer_norm, norm
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.parts import Gelu
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """The tokens (B, N, D) of a model, on their way through its blocks."""
-
-    x: Value
-    tokens: int
-
-
-def block(
-    g: Graph, config: ViTConfig, index: int, x: Sequence, kept: int | None, turns: RotaryTables | None
-) -> Sequence:
-    """x + Attention(Norm(x)), then x + Mlp(Norm(x)), for all tokens or for the first `kept`."""
+def block(g: Graph, config: ViTConfig, index: int, x: Value, *, kept: int | None) -> Value:
+    """x + Attention(Norm(x)), then x + Mlp(Norm(x)), for all tokens (B, N, D) or for the first `kept`."""
     name = f"blocks.{index}"
-    normed = norm(g, config, f"{name}.norm1", x.x)
-    seen = attention(g, config, f"{name}.attention", normed, x.tokens, kept, turns)
-    before = x.x if kept is None else g.slice(x.x, 0, kept, 1)
-    y = g.add(before, scaled(g, config, f"{name}.scale1", seen))
-    return Sequence(with_mlp(g, config, name, y), x.tokens if kept is None else kept)
+    seen = attention(g, config, f"{name}.attention", norm(g, config, f"{name}.norm1", x), kept=kept)
+    before = x if kept is None else g.slice(x, 0, kept, 1)
+    return _with_mlp(g, config, name, g.add(before, _scaled(g, config, f"{name}.scale1", seen)))
 
 
-def with_mlp(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
+def _with_mlp(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
     """x + Mlp(Norm(x)) of the block of that name."""
     y = norm(g, config, f"{name}.norm2", x)
-    y = gated_mlp(g, config, f"{name}.mlp", y) if config.block.gated else _mlp(g, config, f"{name}.mlp", y)
-    return g.add(x, scaled(g, config, f"{name}.scale2", y))
+    y = _gated_mlp(g, config, f"{name}.mlp", y) if config.block.gated else _mlp(g, config, f"{name}.mlp", y)
+    return g.add(x, _scaled(g, config, f"{name}.scale2", y))
 
 
-def scaled(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
+def _scaled(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
     """LayerScale, if the model has it."""
     return g.mul(x, g.weight(f"{name}.factors", (config.width,), centre=1.0)) if config.block.layer_scale else x
 
 
 def _mlp(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
-    hidden = gelu(g, g.linear(x, f"{name}.widen", config.width, config.mlp_width), config.gelu)
+    hidden = _gelu(g, g.linear(x, f"{name}.widen", config.width, config.mlp_width), config.gelu)
     if config.block.mlp_norm:
         hidden = layer_norm(g, f"{name}.norm", hidden, config.mlp_width, config.norm_eps)
     return g.linear(hidden, f"{name}.narrow", config.mlp_width, config.width)
 
 
-def gated_mlp(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
+def _gated_mlp(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
     """narrow(silu(gate) * value), arXiv 2002.05202."""
     width = config.mlp_width
     both = g.linear(x, f"{name}.widen", config.width, 2 * width)
@@ -66,7 +52,7 @@ def gated_mlp(g: Graph, config: ViTConfig, name: str, x: Value) -> Value:
     return g.linear(hidden, f"{name}.narrow", width, config.width)
 
 
-def gelu(g: Graph, x: Value, form: Gelu) -> Value:
+def _gelu(g: Graph, x: Value, form: Gelu) -> Value:
     """GELU in one of its three forms; see `layers/mlp.py`."""
     if form != "quick":
         return g.node("Gelu", x, approximate="tanh" if form == "tanh" else "none")

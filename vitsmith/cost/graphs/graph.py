@@ -70,11 +70,10 @@ class Graph:
 
     # ---------------------------------------------------------------- operations
 
-    def node(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Attribute) -> Value:
-        """Appends an operation and returns its (first) output; the others are named 'output:1', 'output:2' ..."""
+    def node(self, kind: str, *inputs: Value, **attributes: Attribute) -> Value:
+        """Appends an operation and returns its output."""
         name = f"{kind}_{len(self.nodes)}"
-        names = (name, *(f"{name}:{number}" for number in range(1, outputs)))
-        self.nodes.append(OnnxNode(kind, inputs, names, attributes))
+        self.nodes.append(OnnxNode(kind, inputs, name, attributes))
         return name
 
     def linear(self, x: Value, name: str, inputs: int, outputs: int, *, bias: bool = True) -> Value:
@@ -119,15 +118,12 @@ class Graph:
         return self.node("Concat", *parts, axis=axis)
 
     def convolution(
-        self, x: Value, weights: Sequence[Value], kernel: tuple[int, int], strides: tuple[int, int], pads: Shape = ()
+        self, x: Value, weights: Sequence[Value], kernel: tuple[int, int], strides: tuple[int, int]
     ) -> Value:
-        """(batch, channels, height, width) -> the same, with `weights` a kernel and perhaps a bias.
-
-        `pads` are those above, left, below and right.
-        """
+        """(batch, channels, height, width) -> the same, with `weights` a kernel and perhaps a bias."""
         return self.node(
             "Conv", x, *weights, auto_pad="NOTSET", dilations=(1, 1), group=1, kernel_shape=kernel,
-            pads=pads or (0, 0, 0, 0), strides=strides,
+            pads=(0, 0, 0, 0), strides=strides,
         )  # fmt: skip
 
     def softmax(self, x: Value) -> Value:
@@ -142,7 +138,7 @@ class Graph:
         """The pieces of the ONNX file, in order."""
         constants = [OnnxTensor(name, one.shape, one.dtype.name, [one]) for name, one in self.constants.items()]
         weights = [
-            OnnxTensor(name, one.shape, one.dtype, [piece.view() for piece in numbers.pieces(one)])
+            OnnxTensor(name, one.shape, "float32", [piece.view() for piece in numbers.pieces(one)])
             for name, one in self.weights.items()
         ]
         return model_bytes(self.nodes, [*weights, *constants], [self.input, self.output, *self.shapes.values()])

@@ -22,18 +22,18 @@ Piece = bytes | memoryview
 Size = int | str
 """A size of an input or output: a number, or a name for one that may vary."""
 
-_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}
+_TYPES = {"float32": 1, "int64": 7}
 """TensorProto.DataType of a NumPy dtype."""
 _VARINT, _LENGTH, _FIXED32 = 0, 2, 5  # kinds of values
 
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """One operation (NodeProto). Outputs are named after it; an input '' is left out."""
+    """One operation of one output, which names it (NodeProto)."""
 
     kind: str
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    output: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
@@ -76,9 +76,9 @@ def model_bytes(nodes: Iterable[OnnxNode], tensors: Iterable[OnnxTensor], ports:
 
 def _node(node: OnnxNode) -> bytes:
     """NodeProto."""
-    names = b"".join([_text(1, name) for name in node.inputs] + [_text(2, name) for name in node.outputs])
+    names = b"".join([*(_text(1, name) for name in node.inputs), _text(2, node.output)])
     attributes = b"".join(_message(5, _attribute(name, value)) for name, value in node.attributes.items())
-    return names + _text(3, node.outputs[0]) + _text(4, node.kind) + attributes
+    return names + _text(3, node.output) + _text(4, node.kind) + attributes
 
 
 def _attribute(name: str, value: Attribute) -> bytes:

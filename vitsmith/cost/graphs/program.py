@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from vitsmith.arrays import Array
+from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.graphs.graph import Graph
 from vitsmith.cost.graphs.vit import vit_graph
 from vitsmith.cost.graphs.weights import RandomNumbers
 from vitsmith.engines.program import OpenProgram
 from vitsmith.engines.settings import Settings
-from vitsmith.errors import InputError
 from vitsmith.files.atomic import scratch
 from vitsmith.models.config import ModelConfig, ViTConfig
 
@@ -43,7 +43,7 @@ class RandomProgram:
 def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -> RandomProgram:
     """A program of `config` with random weights, opened as `engine` opens a bundle, with the plan it takes untimed.
 
-    Raises InputError for a model or a precision that is not covered, MissingPackageError and OutputError.
+    Raises UnpredictedError for a model or a precision that is not covered, MissingPackageError and OutputError.
     """
     _check(engine, settings.precision)
     files = ExitStack()
@@ -56,10 +56,10 @@ def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -
 
 
 def graph_of(config: ModelConfig) -> Graph:
-    """The graph in float32 of a configuration. Raises InputError for what is not covered."""
+    """The graph in float32 of a configuration. Raises UnpredictedError for what is not covered."""
     if isinstance(config, ViTConfig):
         return vit_graph(config)
-    raise InputError(f"no graph can be made of a model of the family {config.family!r}")
+    raise UnpredictedError(f"no graph can be made of a model of the family {config.family!r}")
 
 
 def _write(graph: Graph, path: Path) -> None:
@@ -82,11 +82,11 @@ def _open(path: Path, engine: GraphEngine, settings: Settings) -> OpenProgram:
 
 
 def _check(engine: str, precision: str) -> None:
-    """Raises InputError for an engine or a precision that is not covered, or that this processor does not have."""
+    """Raises UnpredictedError for an engine or a precision that is not covered, or not there on this processor."""
     if engine not in PRECISIONS or precision not in PRECISIONS[engine]:
-        raise InputError(f"no graph can be made for the engine {engine!r} in the precision {precision!r}")
+        raise UnpredictedError(f"no graph can be made for the engine {engine!r} in the precision {precision!r}")
     if precision == "bf16":
         from vitsmith.engines.openvino.core import computed_in
 
         if computed_in("bf16") != "bf16":
-            raise InputError("OpenVINO does not compute in bf16 on this processor: give fp32")
+            raise UnpredictedError("OpenVINO does not compute in bf16 on this processor: give fp32")

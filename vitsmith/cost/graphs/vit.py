@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import math
 
-from vitsmith.cost.graphs.attention import RotaryTables
-from vitsmith.cost.graphs.block import Sequence, block
+from vitsmith.cost.cost import UnpredictedError
+from vitsmith.cost.graphs.block import block
 from vitsmith.cost.graphs.graph import Graph, Value
 from vitsmith.cost.graphs.norms import norm
 from vitsmith.cost.graphs.onnx_bytes import OnnxPort
-from vitsmith.errors import InputError
 from vitsmith.models.config import ViTConfig
 
 
 def vit_graph(config: ViTConfig) -> Graph:
-    """Images (B, 3, height, width) -> logits (B, K). Raises InputError for parts that are not covered."""
+    """Images (B, 3, height, width) -> logits (B, K). Raises UnpredictedError for parts that are not covered."""
     _check(config)
     g = Graph(input=OnnxPort("images", ("batch", 3, *config.image_size)))
     pooled = encode(g, config)
@@ -27,16 +26,12 @@ def vit_graph(config: ViTConfig) -> Graph:
 
 def encode(g: Graph, config: ViTConfig) -> Value:
     """Images -> the input of the head, (B, D). The last block computes only the tokens that are pooled."""
-    x = Sequence(_embed(g, config), config.tokens)
+    x = _embed(g, config)
     if config.norm_before:
-        x = Sequence(norm(g, config, "norm_before", x.x), x.tokens)
-    turns: RotaryTables | None = None
-    kept = 1 if config.pooling == "token" else None
+        x = norm(g, config, "norm_before", x)
     for index in range(config.depth):
-        last = index == config.depth - 1
-        x = block(g, config, index, x, kept if last else None, turns)
-    tokens = norm(g, config, "norm", x.x) if config.final_norm else x.x
-    return g.select(tokens, 0, 1)
+        x = block(g, config, index, x, kept=1 if index == config.depth - 1 else None)
+    return g.select(norm(g, config, "norm", x) if config.final_norm else x, 0, 1)
 
 
 def _embed(g: Graph, config: ViTConfig) -> Value:
@@ -77,4 +72,4 @@ def _check(config: ViTConfig) -> None:
     }  # fmt: skip
     missing = [name for name, there in parts.items() if there]
     if missing:
-        raise InputError(f"no graph can be made of a model with {', '.join(missing)}")
+        raise UnpredictedError(f"no graph can be made of a model with {', '.join(missing)}")

@@ -26,11 +26,6 @@ class Weight:
     """Random numbers scatter around it."""
     spread: float = 0.02
     """Standard deviation of random numbers."""
-    dtype: str = "float32"
-
-    @property
-    def nbytes(self) -> int:
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class ModelNumbers:
@@ -41,7 +36,7 @@ class ModelNumbers:
 
     def pieces(self, weight: Weight) -> Sequence[Array]:
         """The numbers of a weight, in C order."""
-        values = np.ascontiguousarray(weight.made(self._state), weight.dtype)
+        values = np.ascontiguousarray(weight.made(self._state), np.float32)
         if values.shape != weight.shape:
             raise ValueError(f"a weight of shape {weight.shape} was made as {values.shape}")
         return [values]
@@ -58,7 +53,7 @@ class RandomNumbers:
 
     def __init__(self, seed: int = 0) -> None:
         self._seed, self._at = seed, 0
-        self._scaled: dict[tuple[float, float, str], Array] = {}
+        self._scaled: dict[tuple[float, float], Array] = {}
 
     def pieces(self, weight: Weight) -> Sequence[Array]:
         """The numbers of a weight, in C order."""
@@ -72,12 +67,10 @@ class RandomNumbers:
         return pieces
 
     def _buffer(self, weight: Weight) -> Array:
-        """Normal numbers with a weight's centre and spread; int8 over its whole range."""
-        key = (weight.centre, weight.spread, weight.dtype)
+        """Normal numbers with a weight's centre and spread."""
+        key = (weight.centre, weight.spread)
         if key not in self._scaled:
-            scaled = self._normal * np.float32(weight.spread) + np.float32(weight.centre)
-            whole = np.dtype(weight.dtype).kind != "f"
-            self._scaled[key] = (np.clip(np.rint(scaled), -127, 127) if whole else scaled).astype(weight.dtype)
+            self._scaled[key] = self._normal * np.float32(weight.spread) + np.float32(weight.centre)
         return self._scaled[key]
 
     @cached_property
