@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -61,12 +62,12 @@ class EngineProfile(Frozen):
         description="bytes of a process that opened the reference model and ran it, above a bare Python interpreter"
     )
 
-    @property
+    @cached_property
     def usual(self) -> float:
         """Seconds of the reference model as it mostly was."""
         return statistics.median(self.reference)
 
-    @property
+    @cached_property
     def spread(self) -> float:
         """How unsteady the machine was: the deviation of the reference model's times, as a share of them.
 
