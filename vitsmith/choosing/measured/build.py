@@ -21,6 +21,7 @@ from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.exporters.parts import Part, parts_of
 from vitsmith.exporters.targets import TARGETS
 from vitsmith.models.build import build
+from vitsmith.models.config import ImageModelConfig
 from vitsmith.specs import Program, ProgramSpec
 from vitsmith.weights.bundle.bundle import Bundle
 from vitsmith.weights.bundle.folder import write_bundle
@@ -40,7 +41,11 @@ def build_to_time(checkpoint: Checkpoint, setup: Setup, folder: Path, *, local: 
     With `local` the weights are the checkpoint's, else random; then of two towers it is that of images.
     Raises InputError for an engine that has no writer, MissingPackageError, OutputError.
     """
-    bundle = _weights(checkpoint, setup, local=local)
+    return write_to_time(_weights(checkpoint, setup, local=local), setup, folder)
+
+
+def write_to_time(bundle: Bundle, setup: Setup, folder: Path) -> Bundle:
+    """The same of a bundle of torch weights."""
     if setup.engine.startswith("torch"):
         save(bundle, folder)
         return load(folder)
@@ -53,9 +58,14 @@ def _weights(checkpoint: Checkpoint, setup: Setup, *, local: bool) -> Bundle:
     config = checkpoint.config
     if setup.keep < 1:
         config = with_merging(config) or config
+    return random_bundle(image_tower(config))
+
+
+def random_bundle(config: ImageModelConfig) -> Bundle:
+    """A model with random weights that gives every image other answers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build(image_tower(config))
+        model = build(config)
         for parameter in model.parameters():
             if parameter.ndim > 1 and not parameter.any():  # a fresh head: all answers would be the same
                 nn.init.normal_(parameter, std=0.02)
