@@ -19,6 +19,7 @@ import numpy as np
 
 from vitsmith.arrays import Array
 from vitsmith.models.config import ImageModelConfig, LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
+from vitsmith.models.cost import convolutions
 
 TERMS = (
     "call",
@@ -196,28 +197,8 @@ def _stem(config: ImageModelConfig, batch: int) -> Array:
 def _resnet(config: ResNetConfig, image_size: tuple[int, int], batch: int) -> Array:
     """The ResNet front of a hybrid."""
     work = _Counts()
-
-    def convolve(kernel: int, inputs: int, outputs: int, size: tuple[int, int]) -> None:
-        area = batch * math.prod(size)
-        weights = kernel * kernel * inputs * outputs
-        work.add(**{"root" if kernel == 7 else "convolutions": area * weights}, kernels=weights, maps=area * outputs)
-
-    size = _halved(image_size)
-    convolve(7, 3, config.stem_width, size)
-    size, channels = _halved(size), config.stem_width
-    for stage, units in enumerate(config.stages):
-        width = config.stem_width * 2**stage
-        for unit in range(units):
-            before = size
-            size = _halved(size) if unit == 0 and stage > 0 else size
-            if unit == 0:
-                convolve(1, channels, 4 * width, size)
-            convolve(1, channels, width, before)
-            convolve(3, width, width, size)
-            convolve(1, width, 4 * width, size)
-            channels = 4 * width
+    for one in convolutions(config, image_size):
+        area = batch * math.prod(one.size)
+        kind = "root" if one.kernel == 7 else "convolutions"
+        work.add(**{kind: area * one.weights}, kernels=one.weights, maps=area * one.outputs)
     return work.numbers
-
-
-def _halved(size: tuple[int, int]) -> tuple[int, int]:
-    return -(-size[0] // 2), -(-size[1] // 2)

@@ -8,6 +8,8 @@ in the papers, though that block may compute only the class token when the head 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
@@ -46,7 +48,7 @@ def flops(config: ModelConfig) -> int:
 def _vit_parameters(config: ViTConfig) -> int:
     width = config.width
     channels = config.resnet.out_width if config.resnet else 3
-    count = _resnet_convolutions(config.resnet, config.image_size)[0] if config.resnet else 0
+    count = _resnet_cost(config.resnet, config.image_size)[0] if config.resnet else 0
     count += _linear_parameters(channels * math.prod(config.patch), width, bias=config.patch_bias)
     count += width * config.prefix
     if config.position_embedding.learned != "none":
@@ -84,7 +86,7 @@ def _norm_parameters(config: ViTConfig) -> int:
 
 def _vit_flops(config: ViTConfig) -> int:
     channels = config.resnet.out_width if config.resnet else 3
-    count = _resnet_convolutions(config.resnet, config.image_size)[1] if config.resnet else 0
+    count = _resnet_cost(config.resnet, config.image_size)[1] if config.resnet else 0
     count += 2 * math.prod(config.grid) * channels * math.prod(config.patch) * config.width
     for tokens, left in pairwise(config.tokens_per_block):  # a block merges tokens between attention and MLP
         count += _attention_flops(tokens, config.width, config.attention_width)
@@ -153,17 +155,24 @@ def _linear_parameters(inputs: int, outputs: int, *, bias: bool = True) -> int:
     return (inputs + bias) * outputs
 
 
-def _resnet_convolutions(config: ResNetConfig, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(weights including norms, operations) of the ResNet front."""
-    weights = operations = 0
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of a ResNet front; `size` is that of its output, (height, width)."""
 
-    def convolve(kernel: int, inputs: int, outputs: int, size: tuple[int, int]) -> None:
-        nonlocal weights, operations
-        weights += kernel * kernel * inputs * outputs + 2 * outputs
-        operations += 2 * math.prod(size) * kernel * kernel * inputs * outputs
+    kernel: int
+    inputs: int
+    outputs: int
+    size: tuple[int, int]
 
+    @property
+    def weights(self) -> int:
+        return self.kernel**2 * self.inputs * self.outputs
+
+
+def convolutions(config: ResNetConfig, image_size: tuple[int, int]) -> Iterator[Convolution]:
+    """The convolutions of the ResNet front of a hybrid, in order; see `models/resnet.py`."""
     size = _halved(image_size)
-    convolve(7, 3, config.stem_width, size)
+    yield Convolution(7, 3, config.stem_width, size)
     size, channels = _halved(size), config.stem_width
     for stage, units in enumerate(config.stages):
         width = config.stem_width * 2**stage
@@ -172,12 +181,18 @@ def _resnet_convolutions(config: ResNetConfig, image_size: tuple[int, int]) -> t
             if unit == 0 and stage > 0:
                 size = _halved(size)
             if unit == 0:
-                convolve(1, channels, 4 * width, size)
-            convolve(1, channels, width, before)
-            convolve(3, width, width, size)
-            convolve(1, width, 4 * width, size)
+                yield Convolution(1, channels, 4 * width, size)
+            yield Convolution(1, channels, width, before)
+            yield Convolution(3, width, width, size)
+            yield Convolution(1, width, 4 * width, size)
             channels = 4 * width
-    return weights, operations
+
+
+def _resnet_cost(config: ResNetConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(weights including norms, operations) of the ResNet front."""
+    found = list(convolutions(config, image_size))
+    weights = sum(one.weights + 2 * one.outputs for one in found)
+    return weights, sum(2 * math.prod(one.size) * one.weights for one in found)
 
 
 def _halved(size: tuple[int, int]) -> tuple[int, int]:
