@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vitsmith.engines import choice
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino import engine as openvino
 from vitsmith.engines.plan import Plan
+from vitsmith.engines.sample_inputs import sample_inputs
 from vitsmith.engines.settings import Settings
 from vitsmith.errors import InputError
 
@@ -125,12 +127,20 @@ def test_whether_threads_spin_is_measured_for_single_images(
     programs: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vitsmith.engines.onnx import engine as onnx
+    from vitsmith.engines.onnx import spinning
 
     monkeypatch.setattr(onnx, "is_small", lambda bundle: False)
-    race_with(monkeypatch, onnx, 1.0, 2.0)
     settings = Settings(threads=2, goal="latency")
+    measured = dataclasses.replace(settings, measure=True)
     bundle = programs("vit-token")["onnx"]
     assert not onnx.OnnxEngine(bundle, settings).plan.spinning
-    assert onnx.OnnxEngine(bundle, dataclasses.replace(settings, measure=True)).plan == Plan(1, 1, 2, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(spinning, "COMMAND", (sys.executable, "-S", "-c", "raise SystemExit(3)"))
+        assert onnx.OnnxEngine(bundle, measured).plan == Plan(1, 1, 2)  # the child died: nothing is remembered
+    inputs = sample_inputs(bundle, 1)
+    rates = onnx.spinning_rates(bundle.place / "model.onnx", Plan(1, 1, 2), None, inputs)
+    assert list(rates) == [Plan(1, 1, 2), Plan(1, 1, 2, True)] and min(rates.values()) > 0
+    monkeypatch.setattr(onnx, "spinning_rates", lambda *_: dict(zip(rates, (1.0, 2.0), strict=True)))
+    assert onnx.OnnxEngine(bundle, measured).plan == Plan(1, 1, 2, True)
     assert onnx.OnnxEngine(bundle, settings).plan.spinning  # remembered
-    assert not onnx.OnnxEngine(bundle, dataclasses.replace(settings, goal="throughput", measure=True)).plan.spinning
+    assert not onnx.OnnxEngine(bundle, dataclasses.replace(measured, goal="throughput")).plan.spinning

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from vitsmith.engines.graph_report import GraphReport
 from vitsmith.engines.onnx.graph import OnnxGraph, usual_plan
 from vitsmith.engines.onnx.report import report_on_onnx
-from vitsmith.engines.plan import Plan, race
+from vitsmith.engines.onnx.spinning import spinning_rates
+from vitsmith.engines.plan import Plan
 from vitsmith.engines.program import OpenProgram, ProgramEngine, is_small
 from vitsmith.engines.sample_inputs import sample_inputs
 from vitsmith.engines.settings import USUAL, Settings
@@ -57,11 +57,8 @@ def _settled(bundle: Bundle, path: Path, settings: Settings) -> tuple[Plan, Onnx
         return kept, OnnxGraph(path, kept, batch)
     if not settings.measure:
         return plan, OnnxGraph(path, plan, batch)
-    choices = [plan, Plan(plan.chunk, 1, plan.threads, spinning=True)]
-    graphs = [OnnxGraph(path, choice, batch) for choice in choices]
-    images = sample_inputs(bundle, 1)
-    runs: list[Callable[[], object]] = [lambda graph=graph: graph.run(images) for graph in graphs]  # type: ignore[misc]
-    rates = race(runs, 1, seconds=1.0)
-    best = rates.index(max(rates))
-    remember(asked, {"plan": choices[best].to_dict(), "rates": rates})
-    return choices[best], graphs[best]
+    rates = spinning_rates(path, plan, batch, sample_inputs(bundle, 1))
+    if rates:
+        plan = max(rates, key=lambda one: rates[one])
+        remember(asked, {"plan": plan.to_dict(), "rates": list(rates.values())})
+    return plan, OnnxGraph(path, plan, batch)
