@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
@@ -19,9 +20,12 @@ import vitsmith as vs
 from tests.sorting.collections import index_of
 from tests.tiny import CONFIGS, pictures, tiny_lit, tiny_model
 from vitsmith.errors import InputError, MissingPackageError
+from vitsmith.retrieval.description import Space
+from vitsmith.retrieval.writer import IndexWriter
 from vitsmith.sorting import clusters
 from vitsmith.sorting.cluster_names import Namer, usual_words
 from vitsmith.sorting.clusters import Clusters
+from vitsmith.sorting.places import Gathering, Opener, open_places
 from vitsmith.sorting.table import check_table, write_table
 
 WIDTH = 40
@@ -190,14 +194,48 @@ def test_groups_need_features(tmp_path: Path) -> None:
 def test_a_name_needs_more_votes_than_chance_gives_it() -> None:
     namer = Namer(("cat", "dog", "cow"), np.eye(3, dtype=np.float32))
 
-    def named(*votes: int) -> tuple[str, float]:
-        return namer.name(np.eye(3, dtype=np.float32), np.array(votes))
+    def named(*votes: int) -> str:
+        vectors = np.repeat(np.eye(3, dtype=np.float32), votes, axis=0)
+        return namer.name(vectors, np.ones(len(vectors), np.int64))[0]
 
-    assert named(0, 3, 0) == ("dog", 1.0)  # (3 - 0)^2 > 2.7 * 3
-    assert named(0, 2, 0) == ("", 0.0) and named(5, 5, 0) == ("", 0.0)
-    assert named(14, 6, 0) == ("cat", 0.7) and named(13, 7, 0) == ("", 0.0)
-    assert named(14, 5, 6) == ("cat", 14 / 25)
-    assert Namer(("cat",), np.eye(3, dtype=np.float32)[:1]).name(np.eye(3, dtype=np.float32), np.ones(3)) == ("cat", 1)
+    for count in (*range(1, 70), 3_001):
+        for fewer in range(count // 2 + 1) if count < 70 else range(1_440, 1_450):
+            expected = binomtest(fewer, count).pvalue <= 0.05
+            assert named(count - fewer, fewer, 0) == ("cat" if expected else ""), (count, fewer)
+            assert named(fewer // 2, fewer, count - fewer) == ("cow" if expected else ""), (count, fewer)
+
+
+def test_copies_give_a_name_no_votes_but_a_share() -> None:
+    namer = Namer(("cat", "dog"), np.eye(2, dtype=np.float32))
+    vectors = np.repeat(np.eye(2, dtype=np.float32), (6, 1), axis=0)
+    assert namer.name(vectors[:5], np.full(5, 100)) == ("", 0.0)
+    assert namer.name(vectors[:6], np.ones(6, np.int64)) == ("cat", 1.0)
+    assert namer.name(vectors, np.array([1, 1, 1, 1, 1, 1, 54])) == ("", 0.0)
+    vectors = np.repeat(np.eye(2, dtype=np.float32), (9, 1), axis=0)
+    assert namer.name(vectors, np.array([1] * 9 + [27])) == ("cat", 0.25)
+
+
+def test_three_different_images_name_a_group_where_there_is_one_label() -> None:
+    namer = Namer(("cat",), np.eye(3, dtype=np.float32)[:1])
+    assert namer.name(np.eye(3, dtype=np.float32), np.ones(3)) == ("cat", 1)
+    assert namer.name(np.eye(3, dtype=np.float32)[:2], np.full(2, 50)) == ("", 0)
+
+
+def test_an_image_in_a_float16_and_a_float32_index_is_one_point(tmp_path: Path) -> None:
+    vectors = blobs((20, 12))[0]
+    both = []
+    for kind in ("float16", "float32"):
+        space = Space(kind="texts", identity="a" * 32, model="model-a", width=WIDTH, dtype=kind)
+        with IndexWriter(tmp_path / kind, space) as writer:
+            for at, vector in enumerate(vectors):
+                writer.add((f"{kind} {at}", vector), None)
+            both.append(writer.finish())
+    for places in (both, both[::-1]):
+        collection = open_places(places, Gathering(Opener())).embed()
+        points = clusters.points_of(collection.vectors, collection.rows)
+        assert len(points.vectors) == 32 and set(points.counts.tolist()) == {2}
+    alone = open_places(both[1], Gathering(Opener())).embed()
+    np.testing.assert_array_equal(alone.vectors, vectors)  # as it was stored
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +252,6 @@ def index_of_two_labels(encoder: vs.Encoder, folder: Path, model: str = "lit") -
     names = [str(folder.parent / f"{at}.png") for at in range(32)]
     from vitsmith.retrieval.build import space_of
     from vitsmith.retrieval.file_state import look_at
-    from vitsmith.retrieval.writer import IndexWriter
 
     with IndexWriter(folder, space_of(encoder, "images", model, "float16")) as writer:
         for name, vector in zip(names, vectors, strict=True):

@@ -24,9 +24,9 @@ from vitsmith.zeroshot.unread import unread_of_labels
 USUAL = "imagenet-1k"
 """The labels where the user gives none."""
 _ROWS = 4_096  # vectors that vote at once
-_CERTAIN = 2.7
-"""The square of 1.645: a name has more votes than the next one by more than chance gives in one of twenty cases, were
-both as good (sign test, normal approximation)."""
+_CHANCE = 0.05
+"""A name leads the next one by more than chance gives in one of twenty cases, were only these two and equally good."""
+_ALONE = 3  # different images that name a group after a label that is the only one
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,25 @@ class Namer:
     def name(self, vectors: Array, counts: Array) -> tuple[str, float]:
         """The name of a group, and the share that it fits best; ('', 0) where no name stands out.
 
-        Each of the vectors (M, E) votes for the label that is nearest to it, as often as `counts` (M,) says.
+        Each of the vectors (M, E), no two of which are equal, votes once for the label that is nearest to it: copies of
+        an image are no further evidence. In the share, each counts as often as `counts` (M,) says.
         """
-        votes = np.zeros(len(self.names), np.int64)
-        for at in range(0, len(vectors), _ROWS):
-            nearest = (vectors[at : at + _ROWS] @ self.embeddings.T).argmax(axis=1)
-            np.add.at(votes, nearest, counts[at : at + _ROWS])
+        nearest = np.concatenate(
+            [(vectors[at : at + _ROWS] @ self.embeddings.T).argmax(axis=1) for at in range(0, len(vectors), _ROWS)]
+        )
+        votes = np.bincount(nearest, minlength=len(self.names))
         best = int(votes.argmax())
-        most = int(votes[best])
-        next_most = int(np.partition(votes, -2)[-2]) if len(votes) > 1 else 0
-        if (most - next_most) ** 2 <= _CERTAIN * (most + next_most):
+        if not (_leads(*np.sort(votes)[:-3:-1].tolist()) if len(votes) > 1 else votes[best] >= _ALONE):
             return "", 0.0
-        return self.names[best], most / int(votes.sum())
+        return self.names[best], int(counts[nearest == best].sum()) / int(counts.sum())
+
+
+def _leads(most: int, next_most: int) -> bool:
+    """Whether `most` votes beside `next_most` are more than chance gives: the exact two-sided binomial test."""
+    count = most + next_most
+    drawn = np.arange(1, next_most + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((count - drawn + 1) / drawn))])  # the log of count over 0, 1, ...
+    return bool(2 * np.exp(ways - count * np.log(2)).sum() <= _CHANCE)
 
 
 def open_namer(opened: OpenedPlaces, labels: GivenLabels | None, tell: Tell, on_step: Step) -> Namer | None:

@@ -239,16 +239,20 @@ def _check_share(unreadable: Sequence[tuple[str, str]], count: int, share: float
 
 
 def _joined(found: Sequence[EmbeddedItems], kind: str, model: str, unreadable: Sequence[tuple[str, str]]) -> Collection:
-    """All items in the order of their places, with one array of vectors."""
+    """All items in the order of their places, with one array of vectors.
+
+    It has the least exact of their types, so that an image has the same vector in indexes of float16 and of float32.
+    """
     items = [item for one in found for item in one.items]
     starts = np.cumsum([0, *(len(one.vectors) for one in found)])
     rows = np.concatenate([np.where(one.rows >= 0, one.rows + at, -1) for one, at in zip(found, starts, strict=False)])
     order = np.argsort([item.place for item in items], kind="stable")
-    filled = [one.vectors for one in found if len(one.vectors)]
+    filled = [one.vectors for one in found if len(one.vectors)] or [found[-1].vectors]
+    least = min((vectors.dtype for vectors in filled), key=lambda kind: kind.itemsize)
     return Collection(
         tuple(items[at] for at in order.tolist()),
         rows[order],
-        filled[0] if len(filled) == 1 else np.concatenate(filled or [found[-1].vectors]),
+        filled[0] if len(filled) == 1 else np.concatenate(filled, dtype=least, casting="same_kind"),
         kind,
         model,
         tuple(unreadable),
