@@ -28,94 +28,19 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import skimage
-import skimage.data
 import sklearn
 import torch
-from PIL import Image
-from sklearn.datasets import load_sample_image
+from made_here import FRESH, GROUP_A, GROUP_B, PLAIN, QUIET, Fields, Timed, train, write_crops
 
-from vitsmith.data.sets.datasets import open_dataset
 from vitsmith.machine import describe_machine
-from vitsmith.runs.run import Run
-from vitsmith.training.images.run import Trained, train_to_bundle
-from vitsmith.training.recipes.file import merge, parse_recipe, read_recipe
+from vitsmith.training.recipes.file import merge, read_recipe
 
-SIZE = 64
-TRAINING_SHARE = 0.6  # of a photo's width, from the left
-SIDES = (0.2, 0.4)  # of a crop, over the photo's shorter side
-FIRST = ("astronaut", "camera", "cell", "china", "coffee", "flower", "hubble_deep_field", "immunohistochemistry")
-GROUP_A = (*FIRST, "motorcycle", "retina", "rocket")
-GROUP_B = ("brick", "cat", "clock", "coins", "grass", "gravel", "moon", "page", "text")
-CONFIG = {"width": 64, "depth": 4, "heads": 4, "mlp_width": 128, "patch": [8, 8], "pooling": "gap"}
-FRESH = {"model": {"name": "ViT-Ti_16", "image_size": SIZE, "position_std": 1.0, "config": CONFIG}}
-QUIET = {"run": {"eval_every": 0, "checkpoint_every": 0}}
-PLAIN = {
-    "augment": {"area": [0.3, 1.0]},
-    "batch": {"size": 32},
-    "optimizer": {"name": "adamw", "weight_decay": 0.05, "clip": 1.0},
-}
 RATES = (0.001, 0.003, 0.01, 0.03)
 HIGHER_RATE = 0.01  # the recipe's 0.0005 is for large models; this small one learns best at 0.01, from either start
-Fields = Mapping[str, Any]
-
-
-def open_photo(name: str) -> Image.Image:
-    if name in ("china", "flower"):
-        return Image.fromarray(load_sample_image(f"{name}.jpg")).convert("L")
-    pixels = skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
-    return Image.fromarray(pixels).convert("L")
-
-
-def cut_crops(
-    photo: Image.Image, left: int, right: int, count: int, random: np.random.Generator, size: int = SIZE
-) -> Iterator[Image.Image]:
-    """`count` random squares between the columns `left` and `right`."""
-    shorter = min(photo.size)
-    for _ in range(count):
-        side = round(random.uniform(*SIDES) * shorter)
-        x, y = int(random.integers(left, right - side + 1)), int(random.integers(photo.height - side + 1))
-        # Cut first: a resize with `box` would look beyond its edges.
-        yield photo.crop((x, y, x + side, y + side)).resize((size, size), Image.Resampling.BICUBIC)
-
-
-def write_crops(folder: Path, names: tuple[str, ...], training: int, held_out: int, size: int = SIZE) -> Path:
-    random = np.random.default_rng(0)
-    for name in names:
-        photo = open_photo(name)
-        border = round(TRAINING_SHARE * photo.width)
-        for split, left, right, count in (("train", 0, border, training), ("val", border, photo.width, held_out)):
-            place = folder / split / name
-            place.mkdir(parents=True)
-            for index, crop in enumerate(cut_crops(photo, left, right, count, random, size)):
-                crop.save(place / f"{index:03d}.png")
-    return folder
-
-
-class Timed(NamedTuple):
-    """A run, and what it took."""
-
-    trained: Trained
-    seconds: float
-    cpu_seconds: float
-
-    @property
-    def top1(self) -> float:
-        return 100 * self.trained.result.final.scores.top1
-
-
-def train(data: Path, out: Path, *layers: Fields) -> Timed:
-    recipe = parse_recipe(merge(*layers, {"data": {"path": str(data)}}))
-    splits = open_dataset(recipe.data, seed=recipe.run.seed)
-    began, before = time.perf_counter(), time.process_time()
-    with Run("train", out.name, out) as run:
-        trained = train_to_bundle(recipe, splits, run)
-    return Timed(trained, time.perf_counter() - began, time.process_time() - before)
 
 
 class Arm(NamedTuple):

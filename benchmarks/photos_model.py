@@ -4,7 +4,7 @@
     python benchmarks/photos_model.py --model Ti --out runs/photos-Ti
 
 Data: crops of the photos and textures that ship inside scikit-image and scikit-learn, in grey, 224 pixels; the class is
-the photo. Training crops come from the left 60 % of each, held-out ones from the rest (benchmarks/finetune_photos.py
+the photo. Training crops come from the left 60 % of each, held-out ones from the rest (benchmarks/made_here.py
 cuts them). They lie in OUT/photos, a class has 100 to train on, 60 to validate and 60 to test; these two come from the
 same part of a photo, and may overlap.
 
@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
+from made_here import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
 from vitsmith.training.recipes.file import merge

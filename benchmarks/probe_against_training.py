@@ -4,7 +4,7 @@
     python benchmarks/probe_against_training.py [--seeds 0 1 2] [--times 1 5] [--tiny] [--out FILE.md]
 
 Towers: two ViTs of width 64 and depth 4 (patch 8, 64 pixels), trained here: `photos` on crops of 11 photos of
-scikit-image and scikit-learn (group A of benchmarks/finetune_photos.py), `shapes` on vitsmith's drawn shapes. Both are
+scikit-image and scikit-learn (group A of benchmarks/made_here.py), `shapes` on vitsmith's drawn shapes. Both are
 written as .npz, served by a hub on this machine as the tests have it, and loaded from there as hf:lab/NAME/model.npz.
 
 Data: `digits`, 1,797 of scikit-learn; `faces`, the 200 pictures of skimage.data.lfw_subset, faces and others, a fifth
@@ -24,27 +24,28 @@ import datetime
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
-import numpy as np
-import skimage.data
 import torch
-from finetune_photos import CONFIG, FRESH, GROUP_A, GROUP_B, PLAIN, QUIET, SIZE, train, write_crops
-from huggingface_hub import constants
-from PIL import Image
+from made_here import (
+    CONFIG,
+    FRESH,
+    GROUP_A,
+    GROUP_B,
+    PLAIN,
+    QUIET,
+    HubServer,
+    hub,
+    train,
+    write_crops,
+    write_faces,
+)
 
 import vitsmith as vs
 from vitsmith.machine import describe_machine
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.weights.fetch.hub.hub_server import HubServer, running
 
 RATES = (0.0003, 0.001, 0.003)
 TOWERS = ("photos", "shapes")
@@ -61,34 +62,6 @@ class Row(NamedTuple):
     seconds: list[float]
     training: dict[float, tuple[float, int, list[float], list[float]]]
     """By multiple: learning rate, updates, top-1 of each seed, seconds of each."""
-
-
-@contextmanager
-def hub(place: Path) -> Iterator[HubServer]:
-    """A hub on this machine, with an empty cache."""
-    with running() as server:
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        changes = {
-            "HF_HUB_CACHE": str(place / "hub"),
-            "ENDPOINT": server.address,
-            "HUGGINGFACE_CO_URL_TEMPLATE": template,
-        }
-        with mock.patch.multiple(constants, **changes), mock.patch.dict(os.environ, {"no_proxy": "*"}):
-            yield server
-
-
-def write_faces(folder: Path) -> Path:
-    """skimage's faces and other pictures, 100 of each, in class folders; equal ones once."""
-    pictures = (255 * skimage.data.lfw_subset()).round().astype(np.uint8)
-    seen: set[bytes] = set()
-    for index, picture in enumerate(pictures):
-        if picture.tobytes() in seen:
-            continue
-        seen.add(picture.tobytes())
-        place = folder / ("face" if index < 100 else "other")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(place / f"{index:03d}.png")
-    return folder
 
 
 def make_towers(place: Path, server: HubServer, steps: int) -> list[str]:

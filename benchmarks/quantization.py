@@ -7,7 +7,7 @@ Two models of our own making, as no weights can be downloaded here:
 *photos*: a ViT of Ti's width and depth (192, 12), patch 8, 64 pixels, pre-trained on crops of 11 photos (500 updates of
 32) and fine-tuned on 9 others (300 updates): crops of the photos that ship inside scikit-image and scikit-learn, in
 grey, the class is the photo, training crops from the left 60 % of each photo and held-out ones from the rest
-(benchmarks/finetune_photos.py cuts them). 100 crops a class teach, 200 a class judge: one point is 18 crops.
+(benchmarks/made_here.py cuts them). 100 crops a class teach, 200 a class judge: one point is 18 crops.
 
 *digits*: the model of `vitsmith quickstart`, judged on its held-out digits.
 
@@ -32,7 +32,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from finetune_photos import GROUP_A, GROUP_B, QUIET, train, write_crops
+from made_here import GROUP_A, GROUP_B, QUIET, train, write_crops
 
 import vitsmith as vs
 from vitsmith.compress.images import TaskImages, labelled_images, read_tensors

@@ -41,7 +41,7 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 import torch
-from finetune_photos import FRESH, GROUP_A, PLAIN, QUIET, train, write_crops
+from made_here import FRESH, GROUP_A, PLAIN, QUIET, train, write_crops
 from PIL import Image, ImageEnhance
 from sklearn.cluster import HDBSCAN
 from sklearn.datasets import load_digits, load_sample_image
