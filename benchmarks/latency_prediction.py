@@ -213,10 +213,10 @@ def flops_errors(judged: Sequence[Judged], profile: Profile) -> tuple[list[float
 # ---------------------------------------------------------------- telling
 
 
-def report(rows: Sequence[Row], profile: Profile, title: str) -> str:
-    """The page of results."""
+def report(rows: Sequence[Row], profile: Profile, title: str, script: str, about: str) -> str:
+    """The page of results of `script`, whose docstring is `about`."""
     judged, refused = judge(rows, profile)
-    parts = [f"# {title}", "", *_head(profile, rows), "", *_summary(judged, profile), ""]
+    parts = [f"# {title}", "", *_head(profile, rows, script), "", *_summary(judged, profile), ""]
     parts += ["| | rows | median error | 90th | test-retest | inside 90 % |", "|---|---:|---:|---:|---:|---:|"]
     groups: dict[str, list[Judged]] = {"all": list(judged)}
     for key in ("way", "kind"):
@@ -230,17 +230,17 @@ def report(rows: Sequence[Row], profile: Profile, title: str) -> str:
     parts += [_row(one) for one in sorted(judged, key=lambda one: -abs(one.error))]
     if refused:
         parts += ["", "Refused:", "", *(f"- {one}" for one in refused)]
-    parts += ["", *(f"    {line}".rstrip() for line in (__doc__ or "").strip().splitlines())]
+    parts += ["", *(f"    {line}".rstrip() for line in about.strip().splitlines())]
     return "\n".join(parts) + "\n"
 
 
-def _head(profile: Profile, rows: Sequence[Row]) -> list[str]:
+def _head(profile: Profile, rows: Sequence[Row], script: str) -> list[str]:
     versions = ", ".join(
         f"{name} {version}" for name, version in sorted({(e.engine, e.version) for e in profile.engines})
     )
     made = ", ".join(sorted({one.made for one in profile.engines}))
     lines = [
-        f"`python benchmarks/latency_prediction.py`, {datetime.date.today()}, {describe_machine()}; {versions}.",
+        f"`python benchmarks/{script}`, {datetime.date.today()}, {describe_machine()}; {versions}.",
         f"Predictor: commit {predictor_commit()[:12]}, of which the seed is made. Profile of {made}. {len(rows)} rows.",
     ]
     for one in profile.engines:
@@ -330,7 +330,8 @@ def main() -> None:
                 print(_row(one), flush=True)
             if options.rows:
                 options.rows.write_text(json.dumps([asdict(one) for one in rows]))
-    text = report(rows, profile, "Predicted and measured times of models that were not calibrated")
+    title = "Predicted and measured times of models that were not calibrated"
+    text = report(rows, profile, title, "latency_prediction.py", __doc__ or "")
     print(text)
     if options.out:
         options.out.write_text(text)

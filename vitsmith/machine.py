@@ -53,6 +53,17 @@ def available_cores() -> int:
     return max(min([_affinity(), *quotas]), 1)
 
 
+def visible_gpus() -> str:
+    """The names of NVIDIA's GPUs as its driver tells them on Linux, and which of them are hidden; '' without any.
+
+    It needs no library: it tells whether what was measured on a GPU is of this machine, not whether torch can use it.
+    """
+    files = sorted((PROC / "driver" / "nvidia" / "gpus").glob("*/information"))
+    models = [line.partition(":")[2].strip() for file in files for line in _text(file).splitlines() if "Model:" in line]
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return ", ".join(models) + ("" if shown is None else f" (CUDA_VISIBLE_DEVICES={shown})") if models else ""
+
+
 def load_average() -> float:
     """The mean number of processes of the whole machine that wanted a core, over the last minute."""
     import psutil

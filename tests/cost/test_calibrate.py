@@ -209,6 +209,27 @@ def test_a_busy_machine_is_measured_again_the_next_time(
     assert found == [0.5, 0.05, 0.05] and not shares
 
 
+def test_a_gpu_is_told_and_asked_for_in_the_cache(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def follow(*_: Any, on_answer: Any, **__: Any) -> ChildResult:
+        calls.append(len(calls))
+        return ChildResult(({"peak": 200_000_000, "gpu": "H200"}, *answers_of(clock, probes()[:8], 1.0)), "ended")
+
+    monkeypatch.setenv("VITSMITH_CACHE", str(tmp_path))
+    monkeypatch.setattr(calibration, "follow_child", follow)
+    monkeypatch.setattr(calibration, "visible_gpus", lambda: "H200")
+    found = [vs.calibrate("torch", precisions="fp32") for _ in range(2)][1]
+    assert calls == [0] and found.engines[0].gpu == "H200"
+    (told,) = [one for one in vs.predict_cost("ViT-S_16", machine=found).remarks if "GPU" in one]
+    assert told.startswith("times are those of its GPU, H200")
+    monkeypatch.setattr(calibration, "visible_gpus", lambda: "H200 (CUDA_VISIBLE_DEVICES=)")
+    vs.calibrate("torch", precisions="fp32")
+    assert calls == [0, 1], "the GPU is hidden now"
+
+
 def test_what_an_engine_has_no_graph_for_is_left_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(config: Any, _engine: str, _settings: Any) -> Made:
         if config == probes()[1].config:

@@ -68,6 +68,18 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
     machine._processor.cache_clear()
 
 
+def test_the_names_of_gpus_are_those_of_the_driver(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.visible_gpus() == ""
+    for number in (1, 2):
+        place = tree.proc / "driver" / "nvidia" / "gpus" / f"0000:0{number}:00.0"
+        place.mkdir(parents=True)
+        (place / "information").write_text(f"Model: \t\t NVIDIA H{number}00\nIRQ:   \t\t 33\n")
+    assert machine.visible_gpus() == "NVIDIA H100, NVIDIA H200"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert machine.visible_gpus() == "NVIDIA H100, NVIDIA H200 (CUDA_VISIBLE_DEVICES=1)"
+
+
 # --- control groups ---------------------------------------------------------------------------------------------------
 
 

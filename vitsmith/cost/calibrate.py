@@ -24,7 +24,14 @@ from vitsmith.engines.tuning_cache import installed_version, question, recall, r
 from vitsmith.errors import InputError, VitsmithError
 from vitsmith.files.atomic import check_writable
 from vitsmith.json_text import to_json
-from vitsmith.machine import available_cores, bf16_dot_products, describe_machine, processor_flags, total_memory
+from vitsmith.machine import (
+    available_cores,
+    bf16_dot_products,
+    describe_machine,
+    processor_flags,
+    total_memory,
+    visible_gpus,
+)
 from vitsmith.process.child import ChildResult, follow_child
 from vitsmith.version import __version__
 
@@ -223,6 +230,7 @@ def _profile(way: EngineWay, done: ChildResult) -> EngineProfile:
             "reference": last["reference"],
             "others": last["others"],
             "peak": next(answer["peak"] for answer in done.answers if "peak" in answer),
+            "gpu": next((answer["gpu"] for answer in done.answers if "gpu" in answer), ""),
         }
     )
 
@@ -236,4 +244,5 @@ def _question(way: EngineWay) -> dict[str, Any]:
     fields = [asdict(one) | {"config": one.config.model_dump(mode="json")} for one in probes()]
     listed = hashlib.sha256(to_json(fields, sort_keys=True).encode()).hexdigest()[:32]
     package = ENGINES[way.engine].package
-    return question(f"calibration {way}", listed, (package,), threads=way.threads)
+    gpus = {"gpus": found} if way.engine == "torch" and (found := visible_gpus()) else {}
+    return question(f"calibration {way}", listed, (package,), threads=way.threads, **gpus)

@@ -61,6 +61,7 @@ class EngineProfile(Frozen):
     peak: PositiveInt = Field(
         description="bytes of a process that opened the reference model and ran it, above a bare Python interpreter"
     )
+    gpu: str = Field("", description="the GPU that it ran on; empty: the processor")
 
     @cached_property
     def usual(self) -> float:
@@ -86,6 +87,8 @@ class EngineProfile(Frozen):
     def remarks(self) -> tuple[str, ...]:
         """What makes the measurement less sure."""
         told = []
+        if self.gpu:
+            told.append(f"times are those of its GPU, {self.gpu}; memory is that of the process, without the GPU's own")
         if self.others > BUSY:
             told.append(
                 f"other processes used {self.others:.0%} of the cores during calibration: calibrate again on a quiet "

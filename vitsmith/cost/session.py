@@ -4,7 +4,8 @@
 
 answers {"opened": number} for each model, {"spent": share of the time} after each round, and in the end for each model
 {"probe": number, "seconds": [...], "reference": [...]}, then {"reference": [...], "others": 0.01}; or {"error": "..."}.
-{"peak": bytes} comes first: the memory of a process with one small model, above that of a bare Python interpreter.
+{"peak": bytes} comes first: the memory of a process with one small model, above that of a bare Python interpreter; with
+{"gpu": name} where the engine runs on one. A call returns an array of numpy, so the GPU has finished by then.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def measure(
     began, before = clock(), _busy()
     (reference,) = _open(task, [REFERENCE], answer, clock, began)
     _turn(reference, clock)
-    answer({"peak": peak_memory() - bare})
+    answer({"peak": peak_memory() - bare, "gpu": getattr(reference.program, "gpu", "")})
     others = _open(task, chosen, answer, clock, clock())
     _turn(reference, clock)
     reference.turns.clear()

@@ -52,6 +52,11 @@ class TorchEngine:
             self._model = quantized_copy(self._model, settings.precision)
 
     @property
+    def gpu(self) -> str:
+        """The name of the GPU that it runs on; '' on the processor."""
+        return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else ""
+
+    @property
     def _survives_forks(self) -> bool:
         """Whether a forked child may use it (on one core: see `forks`)."""
         return self._device.type == "cpu"
