@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
+import torch
 
 import vitsmith as vs
 from tests import REFERENCE
@@ -124,3 +127,46 @@ def test_pieces_of_sentencepiece_are_counted_without_its_library(file: str) -> N
     for damaged in (model[:-1], b"", b"\x80" * 20, b"version https://git-lfs.github.com/spec/v1\n"):
         with pytest.raises(InputError, match="is not a SentencePiece model"):
             count_sentence_pieces(damaged)
+
+
+def test_a_bundle_is_saved_and_read_without_the_library_of_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "published").mkdir()
+    load = with_file(tmp_path / "published", "tokenizer.json", json.dumps(GEMMA).encode())
+    saved = vs.save(load(), tmp_path / "with")
+    assert saved is not None and saved.golden is not None and saved.golden.texts is not None
+    tokens = saved.tokenizer(["a photo of a cat"])
+    embeddings = saved.run_texts_torch(tokens)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+
+    kept = vs.save(vs.load(tmp_path / "with"), tmp_path / "kept")
+    with pytest.warns(
+        UserWarning, match=r"without golden texts, .*tokenizers.*pip install 'vitsmith\[text\]', and save"
+    ):
+        vs.save(load(), tmp_path / "without")
+    assert kept is not None and kept.golden is not None and kept.golden.texts is not None
+    for array in ("tokens", "embeddings"):
+        np.testing.assert_allclose(getattr(kept.golden.texts, array), getattr(saved.golden.texts, array), atol=1e-6)
+    for name in ("kept", "without"):
+        encoder = vs.Encoder(tmp_path / name, "torch")
+        np.testing.assert_allclose(encoder.tokens(tokens), embeddings, atol=1e-6)
+
+    there = vs.load(tmp_path / "with")
+    other = dataclasses.replace(there, vocabulary=json.dumps(GEMMA, indent=1).encode())
+    with pytest.warns(UserWarning, match="without golden texts"):
+        changed = vs.save(other, tmp_path / "changed")
+    assert changed is not None and changed.golden is not None and changed.golden.texts is None
+    assert changed.vocabulary == other.vocabulary
+    with torch.no_grad():
+        for weight in there.model.text.parameters():
+            weight.mul_(1.5)
+    moved = vs.save(there, tmp_path / "moved")
+    assert moved is not None and moved.golden is not None and moved.golden.texts is not None
+    np.testing.assert_array_equal(moved.golden.texts.tokens, saved.golden.texts.tokens)
+    assert np.abs(moved.golden.texts.embeddings - saved.golden.texts.embeddings).max() > 1e-3
+
+    monkeypatch.undo()
+    for name in ("kept", "without", "changed", "moved"):
+        bundle = vs.load(tmp_path / name)
+        bundle.check_golden_texts(bundle.run_texts_torch)

@@ -125,6 +125,8 @@ def _compare_golden(bundle: Bundle, stored: StoredProgram) -> str:
     try:
         opened = open_engine(alone)
         if alone.text is not None:
+            if alone.golden is not None and alone.golden.texts is not None:
+                _ = alone.tokenizer  # without its library only the text tower would be compared
             alone.check_golden_texts(opened.run_texts, tolerance=tolerance_of(alone, "auto"))
     except MissingPackageError as error:
         say(f"the golden answers of {stored.title} were not compared: {error}")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from vitsmith import needs_torch
 from vitsmith.arguments import known_name, named_arguments
 from vitsmith.arguments import path as argument_path
 from vitsmith.data.images.sample_photos import sample_images
 from vitsmith.data.sets.split_record import SPLIT, SplitRecord, write_split
-from vitsmith.errors import BundleError, InputError
+from vitsmith.errors import BundleError, InputError, MissingPackageError
 from vitsmith.files.atomic import replacing_folder
 from vitsmith.files.failures import explained
 from vitsmith.files.locks import Lock
@@ -32,6 +35,7 @@ from vitsmith.weights.bundle.folder import (
     rewrite,
     write_bundle,
 )
+from vitsmith.weights.bundle.golden import GoldenTexts
 from vitsmith.weights.bundle.manifest import read_manifest
 from vitsmith.weights.bundle.measurements import still_true
 
@@ -53,8 +57,10 @@ def save(
     """Writes a bundle folder (and returns the bundle in it), or one `.npz` with the original's names and layouts.
 
     A model alone becomes a bundle with the original's preprocessing for its family; a bundle without golden examples
-    gets some. An exported bundle keeps its programs as they are: only what describes them may be changed, its labels,
-    head, calibration, provenance and measurements. The same holds for torch weights with other programs beside them.
+    gets some. Golden texts need the library of its tokenizer: without it, those on disk are kept, or there are none,
+    with a warning. An exported bundle keeps its programs as they are: only what describes them may be changed, its
+    labels, head, calibration, provenance and measurements. The same holds for torch weights with other programs beside
+    them.
     The vocabulary of a LiT goes beside the `.npz` under the same name, as published (`.txt` or `.model`).
     `path` may be the bundle's own folder. Nothing half-written is left.
     Raises OutputError when the place cannot be written, WeightsError for what the format cannot hold, BundleError for
@@ -73,7 +79,43 @@ def save(
         return None
     if bundle.program != "torch" or (len(bundle.programs) > 1 and _is_described_anew(bundle)):
         return _save_described(bundle, target)
-    return write_bundle(bundle.with_true_golden(sample_images(GOLDEN_IMAGES)), target)
+    return write_bundle(_with_true_golden(bundle), target)
+
+
+def _with_true_golden(bundle: Bundle) -> Bundle:
+    """`Bundle.with_true_golden`, also without the library of its tokenizer.
+
+    Without it, texts cannot become tokens: those of the bundle on disk are kept where vocabulary and text specification
+    are still the same. Otherwise the golden texts are left out, with a warning.
+    """
+    images = sample_images(GOLDEN_IMAGES)
+    try:
+        if bundle.text is not None and bundle.vocabulary is not None:
+            _ = bundle.tokenizer
+        return bundle.with_true_golden(images)
+    except MissingPackageError as error:
+        missing = error
+    made = replace(bundle, vocabulary=None).with_true_golden(images)
+    assert made.golden is not None
+    texts = _texts_on_disk(bundle)
+    if texts is None:
+        warnings.warn(
+            f"the bundle is written without golden texts, so that its tokenizer is not checked later: {missing}, and "
+            "save it again",
+            stacklevel=4,
+        )
+    else:
+        texts = replace(texts, embeddings=bundle.run_texts_torch(texts.tokens).astype(np.float32))
+    return replace(made, vocabulary=bundle.vocabulary, golden=replace(made.golden, texts=texts))
+
+
+def _texts_on_disk(bundle: Bundle) -> GoldenTexts | None:
+    """The golden texts in the bundle's folder, if it is there and its tokenizer gives the same tokens."""
+    if bundle.folder is None or not is_bundle(bundle.folder):
+        return None
+    there = read_bundle(bundle.folder, verify=False)
+    same = (there.text, there.vocabulary) == (bundle.text, bundle.vocabulary)
+    return there.golden.texts if same and there.golden is not None else None
 
 
 def _is_described_anew(bundle: Bundle) -> bool:
