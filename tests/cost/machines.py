@@ -42,7 +42,7 @@ def timed(noise: float, seed: int = 0, chosen: list[ShortModel] | None = None) -
 
 
 def engine(**changes: Any) -> EngineProfile:
-    one = Timed(config=plain(192, 14, 4), goal="latency", batch=1, seconds=(0.01, 0.03), reference=(0.002, 0.004))
+    one = Timed(config=plain(192, 14, 4), goal="latency", batch=1, seconds=(0.01, 0.012), reference=(0.002, 0.003))
     fields: dict[str, Any] = {
         "engine": "torch", "precision": "fp32", "threads": 2, "version": "2.13.0", "made": "2026-12-01",
         "timed": (one,), "reference": (0.002,) * 6, "others": 0.0, "peak": 300_000_000,

@@ -21,9 +21,14 @@ def test_a_file_gives_the_same_profile(tmp_path: Path) -> None:
 
 
 def test_times_are_of_the_usual_speed() -> None:
-    """Twice as slow a reference beside a call means twice as slow a machine."""
-    assert engine().timed[0].median(0.002) == pytest.approx((0.01 + 0.015) / 2)
+    """A reference that takes 1.5 times as long beside a call means a machine that was slower by so much."""
+    assert engine().timed[0].median(0.002) == pytest.approx((0.01 + 0.008) / 2)
     assert engine().usual == 0.002 and engine().spread == 0.0 and engine().remarks == ()
+
+
+def test_a_call_that_something_held_up_does_not_count() -> None:
+    one = engine().timed[0].model_copy(update={"seconds": (0.01, 0.011, 0.02), "reference": (0.002,) * 3})
+    assert one.median(0.002) == pytest.approx(0.0105)
 
 
 def test_a_busy_and_a_drifting_machine_are_told() -> None:
@@ -62,7 +67,7 @@ def test_files_that_are_none(tmp_path: Path, change: dict[str, Any], told: str) 
 def test_times_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "pi.json"
     write_profile(machine(engine()), path)
-    path.write_text(path.read_text().replace("0.03", "-1"))
+    path.write_text(path.read_text().replace("0.012", "-1"))
     with pytest.raises(InputError, match="greater than 0"):
         read_profile(path)
     path.write_text("[]")

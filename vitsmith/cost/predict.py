@@ -25,8 +25,12 @@ from vitsmith.weights.bundle.folder import read_bundle
 from vitsmith.weights.bundle.paths import find_bundle
 
 LARGEST_BATCH = 65_536
-UNSTEADY = 0.025
+UNSTEADY = 0.03
 """Deviation of the speed of a quiet machine from one day, or one start of a process, to the next, as a share."""
+STARTS = 1.5
+"""So many times as large as from moment to moment is the deviation from one start of a process to the next."""
+JITTER = 30e-6
+"""The same in seconds, of calls so short that waking the threads matters."""
 NINETY = 1.645
 """Deviations from the middle to the ends of a 90 % interval."""
 
@@ -77,7 +81,8 @@ def cost_of(config: ModelConfig, profile: EngineProfile, *, batch: int = 1, time
     """The cost by one engine's profile, whatever machine that is of; `times` saves fitting it anew."""
     times = times or EngineTimes(profile)
     predicted = times.predict(config, batch)
-    deviation = math.hypot(predicted.deviation, max(profile.spread, UNSTEADY), profile.others)
+    steady = max(STARTS * profile.spread, UNSTEADY)
+    deviation = math.hypot(predicted.deviation, steady, profile.others, JITTER / predicted.seconds)
     return Cost(
         latency=predicted.seconds,
         low=predicted.seconds * math.exp(-NINETY * deviation),

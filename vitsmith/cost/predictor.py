@@ -29,6 +29,8 @@ LENGTHS = np.array([0.9, 0.9, 1.5])
 """Log tokens, log width and log batch over which what the form leaves over changes."""
 NOISE = 0.02
 """Deviation of the median of a few calls on a quiet machine, as a share."""
+FRONT = 0.1
+"""Deviation of the time of a ResNet front, which the form alone predicts."""
 _SMALL = {"gelu_erf", "gelu_quick", "gates", "turns", "scales", "head_norms"}
 """Kinds of work that take a small share of a model's time: where they were not timed, that of GELU stands for them."""
 _WORDS = {
@@ -99,7 +101,7 @@ class TimePredictor:
             deviation += seconds * (whole_deviation + abs(beyond) * block_deviation)
         if depth:
             total += (depth - (DEPTH - 2)) * more / depth
-        parts = 0.5 * self.error * self._unusual(work) + self._guessed_share(work)
+        parts = 0.5 * self.error * self._unusual(work) + self._guessed_share(work) + FRONT * front / (total + front)
         return Seconds(total + front, math.hypot(deviation / (total + front), parts))
 
     def _left_at(self, tokens: int, width: int, batch: int) -> tuple[float, float, float]:

@@ -5,6 +5,7 @@ Depths come in pairs: the difference of two depths is the time of blocks, and th
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,28 +45,41 @@ def plain(width: int, grid: int, depth: int, **more: Any) -> ViTConfig:
 REFERENCE = ShortModel(plain(384, 14, 2))
 """Timed at the start, in the middle and at the end: whether the machine stayed as fast as it was."""
 
-_DEPTHS = {192: (4, 12), 384: (6, 12), 768: (2, 5), 1024: (2, 4)}
+_DEPTHS = {64: (3, 12), 192: (4, 12), 384: (6, 12), 768: (2, 5), 1024: (2, 4)}
 """Two depths by width. Real models have 12 blocks or more and read their weights from memory in each call: the deeper
 probe of each width is larger than the processor's caches, or as deep as real models are."""
-_LATENCY = [(width, grid) for grid in (14, 7) for width in _DEPTHS] + [(192, 24), (384, 24), (768, 24)]
+_SHORT_DEPTHS = {192: (4, 8), 384: (3, 8), 768: (2, 4)}
+"""The same where a call has so many tokens that reading weights matters little, and calls take long."""
+_MANY = 500
+"""Tokens of a call, of all images together, from which that is so."""
+_USUAL = [(width, 14) for width in (192, 384, 768, 1024)]
+_LATENCY = [(64, 10), (192, 7), (384, 7), (768, 7), (192, 24), (384, 24), (768, 24)]
 _THROUGHPUT = [(192, 14), (384, 7), (768, 7), (192, 7), (384, 14)]
 
 
 def probes() -> list[ShortModel]:
     """All probes, the most important first."""
-    grid = [ShortModel(plain(width, grid, depth)) for width, grid in _LATENCY for depth in _DEPTHS[width]]
-    batches = [
-        ShortModel(plain(width, grid, depth), "throughput", BATCH)
-        for width, grid in _THROUGHPUT
-        for depth in _DEPTHS[width]
-    ]
-    return [*grid, *batches, *map(ShortModel, _parts())]
-
-
-def _parts() -> list[ImageModelConfig]:
-    """A model for each kind of part that the plain ones do not have."""
-    rotary = PositionEmbeddingConfig(learned="none", rotary=RotaryConfig())
     return [
+        *_pairs(_USUAL),
+        *_pairs(_THROUGHPUT[:2], "throughput", BATCH),
+        *_parts(),
+        *_pairs(_LATENCY),
+        *_pairs(_THROUGHPUT[2:], "throughput", BATCH),
+    ]
+
+
+def _pairs(sizes: Sequence[tuple[int, int]], goal: Goal = "latency", batch: int = 1) -> Iterator[ShortModel]:
+    """Plain models of two depths for each (width, grid)."""
+    for width, grid in sizes:
+        depths = _SHORT_DEPTHS if batch * grid**2 >= _MANY else _DEPTHS
+        for depth in depths[width]:
+            yield ShortModel(plain(width, grid, depth), goal, batch)
+
+
+def _parts() -> Iterator[ShortModel]:
+    """Models for each kind of part that the plain ones do not have."""
+    rotary = PositionEmbeddingConfig(learned="none", rotary=RotaryConfig())
+    configs: list[ImageModelConfig] = [
         plain(384, 14, 4, gelu="erf"),
         plain(384, 14, 4, gelu="quick"),
         plain(384, 14, 4, position_embedding=rotary),
@@ -79,8 +93,10 @@ def _parts() -> list[ImageModelConfig]:
               attention_pool=AttentionPoolConfig(heads=6, mlp_width=1536)),
         *(_mixer(512, depth) for depth in (2, 8)),
         *(_mixer(768, depth) for depth in (2, 5)),
-        _hybrid((), 14), _hybrid((3, 4, 9), 7), _hybrid((2, 2, 2), 14), _hybrid((1,), 10),
+        _hybrid((), 14), _hybrid((3, 4, 9), 7), _hybrid((2, 2, 2, 2), 7), _hybrid((1,), 10),
     ]  # fmt: skip
+    yield from map(ShortModel, configs)
+    yield ShortModel(_hybrid((2, 2), 8), "throughput", BATCH)
 
 
 def _mixer(width: int, depth: int) -> MixerConfig:
@@ -90,9 +106,10 @@ def _mixer(width: int, depth: int) -> MixerConfig:
 
 
 def _hybrid(stages: tuple[int, ...], grid: int) -> ViTConfig:
-    """A Ti on a ResNet; the grid is that of its patches of 16x16 pixels of the image."""
+    """A Ti on a ResNet, whose patches have 16x16 pixels of the image, or 32x32 where it has four stages."""
     resnet = ResNetConfig(stages=stages)
-    side = 16 // resnet.stride
+    side = max(16 // resnet.stride, 1)
+    pixels = side * resnet.stride * grid
     return ViTConfig(
-        width=192, depth=2, heads=3, mlp_width=768, patch=(side, side), image_size=(16 * grid, 16 * grid), resnet=resnet
+        width=192, depth=2, heads=3, mlp_width=768, patch=(side, side), image_size=(pixels, pixels), resnet=resnet
     )

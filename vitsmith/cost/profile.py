@@ -21,6 +21,8 @@ DRIFT = 0.05
 """A reference model whose time changed by a larger share while others were measured is told."""
 BUSY = 0.1
 """Share of the cores in use by other processes that is told."""
+HELD_UP = 1.3
+"""So many times the fastest call is no time of the engine alone."""
 
 Seconds = Annotated[Finite, Field(gt=0)]
 
@@ -43,8 +45,13 @@ class Timed(Frozen):
         return self
 
     def median(self, usual: float) -> float:
-        """The median call on a machine that runs the reference model in `usual` seconds, as it mostly did."""
-        return statistics.median(one * usual / near for one, near in zip(self.seconds, self.reference, strict=True))
+        """The median call on a machine that runs the reference model in `usual` seconds, as it mostly did.
+
+        Calls that something held up are left out: of a handful of calls, one such would move the median.
+        """
+        most = HELD_UP * min(self.seconds)
+        calls = zip(self.seconds, self.reference, strict=True)
+        return statistics.median(one * usual / near for one, near in calls if one <= most)
 
 
 class EngineProfile(Frozen):

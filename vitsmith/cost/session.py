@@ -40,6 +40,8 @@ OPENERS = {
 
 SHORT = 0.02
 """Seconds that short calls are repeated for in each turn, so that one late moment does not decide."""
+LONG = 0.05
+"""Seconds of a call from which its own start does not matter: caches are filled early in it."""
 OPENING = 0.6
 """Share of the time that may go by before the first turn; models that are not open then are left out."""
 
@@ -94,25 +96,25 @@ def measure(
     others = _open(task, chosen, answer, clock, clock())
     _turn(reference, clock)
     reference.turns.clear()
+    beside: list[tuple[float, float]] = []
     while True:
         for number, one in enumerate(others):
             if clock() - began > task.seconds and all(each.turns for each in others[:MINIMUM]):
                 break
             if number % EVERY == 0:
-                _turn(reference, clock)
+                beside.append(_turn(reference, clock))
             _turn(one, clock)
         else:
             answer({"spent": (clock() - began) / task.seconds})
             if clock() - began < task.seconds:
                 continue
         break
-    _turn(reference, clock)
-    times = [(at, seconds) for at, seconds in reference.turns]
+    beside.append(_turn(reference, clock))
     for one in others:
         if one.turns:
-            near = [_nearest(times, at) for at, _ in one.turns]
+            near = [_nearest(beside, at) for at, _ in one.turns]
             answer({"probe": one.number, "seconds": [seconds for _, seconds in one.turns], "reference": near})
-    answer({"reference": [seconds for _, seconds in times], "others": _others(before)})
+    answer({"reference": [seconds for _, seconds in reference.turns], "others": _others(before)})
 
 
 MINIMUM = 8
@@ -145,26 +147,31 @@ def _open(
     return opened
 
 
-def _turn(one: OpenModel, clock: Callable[[], float]) -> None:
-    """One turn: a first call that is not counted where calls are short, then at least one that is."""
-    began = clock()
+def _turn(one: OpenModel, clock: Callable[[], float]) -> tuple[float, float]:
+    """One turn: a first call that is not counted where calls are short, then at least one that is.
+
+    Returns when it began, and the median of its calls.
+    """
+    if not one.turns:  # engines get memory and pack weights in the first call, onnxruntime in the second as well
+        one.program.run(one.images)
+    turn, began = [], clock()
     one.program.run(one.images)
     first = clock() - began
-    if first > 5 * SHORT and one.turns:  # caches no longer matter
-        one.turns.append((began, first))
-        return
-    began = clock()
-    while True:
-        started = clock()
-        one.program.run(one.images)
-        one.turns.append((started, clock() - started))
-        if clock() - began > SHORT:
-            return
+    if first > LONG and one.turns:
+        turn.append((began, first))
+    else:
+        began = clock()
+        while not turn or clock() - began <= SHORT:
+            started = clock()
+            one.program.run(one.images)
+            turn.append((started, clock() - started))
+    one.turns += turn
+    return turn[0][0], statistics.median(seconds for _, seconds in turn)
 
 
-def _nearest(times: Sequence[tuple[float, float]], at: float) -> float:
-    """Seconds of the reference model around the moment `at`: the median of the four turns nearest in time."""
-    near = sorted(times, key=lambda one: abs(one[0] - at))[:4]
+def _nearest(beside: Sequence[tuple[float, float]], at: float) -> float:
+    """Seconds of the reference model around the moment `at`: the median of its five turns nearest in time."""
+    near = sorted(beside, key=lambda turn: abs(turn[0] - at))[:5]
     return statistics.median(seconds for _, seconds in near)
 
 

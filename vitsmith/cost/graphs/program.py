@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-from vitsmith.arrays import Array
 from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.graphs.graph import Graph
 from vitsmith.cost.graphs.vit import vit_graph
@@ -21,38 +19,18 @@ GraphEngine = Literal["onnx", "openvino"]
 PRECISIONS: dict[GraphEngine, tuple[str, ...]] = {"onnx": ("fp32",), "openvino": ("fp32", "bf16")}
 
 
-class RandomProgram:
-    """An open program; its file is removed with it."""
-
-    def __init__(self, program: OpenProgram, files: ExitStack) -> None:
-        self._program, self._files = program, files
-
-    def run(self, images: Array) -> Array:
-        """Normalised images, float32 (batch, 3, height, width) -> float32 (batch, classes)."""
-        return self._program.run(images)
-
-    def close(self) -> None:
-        """Removes its file. Nothing can be run afterwards."""
-        del self._program
-        self._files.close()
-
-    def __del__(self) -> None:
-        self._files.close()
-
-
-def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -> RandomProgram:
+def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -> OpenProgram:
     """A program of `config` with random weights, opened as `engine` opens a bundle, with the plan it takes untimed.
+
+    Its file is gone when this returns: engines have read it by then, and the memory of many files would slow the rest.
 
     Raises UnpredictedError for a model or a precision that is not covered, MissingPackageError and OutputError.
     """
     _check(engine, settings.precision)
-    files = ExitStack()
-    with ExitStack() as until_open:  # a failure removes the file at once
-        path = until_open.enter_context(scratch("cost")) / "model.onnx"
+    with scratch("cost") as place:
+        path = place / "model.onnx"
         _write(graph_of(config), path)
-        opened = RandomProgram(_open(path, engine, settings), files)
-        files.push(until_open.pop_all())
-    return opened
+        return _open(path, engine, settings)
 
 
 def graph_of(config: ModelConfig) -> Graph:
