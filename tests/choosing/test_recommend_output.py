@@ -131,6 +131,14 @@ def test_the_sentences_say_why_what_missed_and_what_would_have_to_give() -> None
     assert result._repr_html_().count("<tr>") == len(result.table()[1]) + 1
 
 
+def test_measuring_is_proposed_where_it_decides() -> None:
+    proposal = "measuring decides what may miss: add  --measure 3  on the machine that it is for"
+    limits = [f"{ms}ms" for ms in range(2, 60, 3)]
+    unsure = [any(one.row.standing == "may miss" for one in found(limit).just_missed) for limit in limits]
+    assert any(unsure) and not all(unsure)
+    assert [proposal in found(limit).sentences() for limit in limits] == unsure
+
+
 def test_nothing_fits_says_what_is_to_blame_and_what_is_nearest() -> None:
     result = impossible()
     assert not result and result.best is None and not result.steps

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsmith.choosing.commands import Step
+from vitsmith.choosing.figures import Standing
 from vitsmith.choosing.fit.device import DeviceFit
 from vitsmith.choosing.near import Blame, Missed, Relaxation
 from vitsmith.choosing.own_images.result import OwnAccuracies
@@ -19,6 +20,8 @@ from vitsmith.errors import GateError
 
 SHOWN = 10
 """Rows of the table."""
+PROPOSED = 3
+"""Rows that are proposed to be measured."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Recommendations(Sequence[Recommendation]):
         else:
             yield f"first: {self.why}"
         yield from (f"just missed: {missed_told(one, budgets)}" for one in self.just_missed)
+        if best and any(one.row.standing == Standing.may_miss for one in self.just_missed):
+            yield f"measuring decides what may miss: add  --measure {PROPOSED}  on the machine that it is for"
         more = "for more" if best else "possible"
         yield from (f"{more}: {relaxation_told(one, best)}" for one in self.relaxations)
 
