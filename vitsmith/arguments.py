@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields, is_dataclass
 from numbers import Real
 from pathlib import Path
 from types import UnionType
@@ -32,19 +34,36 @@ MOST_AT_ONCE = 65_536
 
 
 def named_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, which refuses an argument by a name that it does not have with the similar names that it has."""
+    """`function`, which refuses an argument by a name that it does not have, and says what to write.
+
+    That is a similar name that it has, or the options object that has this one: `options=vitsmith.IndexOptions(...)`.
+    """
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     called = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name in kwargs:
+        for name, value in kwargs.items():
             if name not in known:
+                if (written := _as_option(function, name, value)) is not None:
+                    raise InputError(f"{called} has no argument {name!r}: write it as  {written}")
                 raise UnknownNameError(f"argument of {called}", name, [one for one in known if one != "self"])
         return function(*args, **kwargs)
 
     return checked
+
+
+def _as_option(function: Callable[..., Any], name: str, value: Any) -> str | None:
+    """How `name` is given by an argument whose dataclass, all optional, has it as a field; None if none has."""
+    for argument, annotation in function.__annotations__.items():
+        for word in re.findall(r"\w+", str(annotation)) if argument != "return" else ():
+            kind = function.__globals__.get(word)
+            listed = fields(kind) if isinstance(kind, type) and is_dataclass(kind) else ()
+            optional = all(one.default is not MISSING or one.default_factory is not MISSING for one in listed)
+            if optional and any(one.name == name and one.init for one in listed):
+                return f"{argument}=vitsmith.{word}({name}={shown(value)})"
+    return None
 
 
 def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = None) -> int:
