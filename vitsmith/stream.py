@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from vitsmith.data.images.read import MAX_PIXELS
 from vitsmith.data.images.sources import ImageSource, several
 from vitsmith.data.images.unreadable import ANONYMOUS, Unreadable
 from vitsmith.engines.protocol import Engine
-from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError
+from vitsmith.errors import NOT_FINITE, ImageError, NotFiniteError, bare
 from vitsmith.machine import available_cores
 from vitsmith.process.forks import require_own_process
 from vitsmith.specs import ImageSpec
@@ -50,7 +50,11 @@ class Failure:
         """The reason as `Unreadable` takes it: an image that has only a number in this stream is 'image'."""
         if not _NUMBERED.fullmatch(self.source):
             return self.reason
-        return f"image: {self.reason.removeprefix(f'{self.source}: ')}"
+        return self.named("image").reason
+
+    def named(self, name: str) -> Failure:
+        """The same under the name of its image, which has only a number in this stream."""
+        return replace(self, source=name, reason=f"{name}: {bare(self.source, self.reason)}")
 
 
 class ImageStream:

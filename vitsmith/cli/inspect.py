@@ -212,7 +212,7 @@ def _facts(bundle: Bundle, head: str, programs: list[dict[str, Any]] | None) -> 
 
 def _unfit_vocabulary(bundle: Bundle) -> str:
     """Why the vocabulary that is there is not the text tower's; '' where it is, or where its library is missing."""
-    from vitsmith.errors import InputError, MissingPackageError
+    from vitsmith.errors import InputError, MissingPackageError, bare
 
     if bundle.vocabulary is None:
         return ""
@@ -221,7 +221,7 @@ def _unfit_vocabulary(bundle: Bundle) -> str:
     except MissingPackageError:
         return ""
     except InputError as error:
-        return str(error).removeprefix(f"{bundle.where}: ")
+        return bare(bundle.where, str(error))
     return ""
 
 

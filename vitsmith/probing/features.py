@@ -29,7 +29,7 @@ from vitsmith.data.images.unreadable import OPTION, SHARE, Unreadable
 from vitsmith.data.sets.samples import Samples
 from vitsmith.data.sets.split_record import Digests, digest_of
 from vitsmith.engines.protocol import Engine
-from vitsmith.errors import DatasetError, ImageError, NotFiniteError, about
+from vitsmith.errors import DatasetError, ImageError, NotFiniteError
 from vitsmith.machine import available_cores
 from vitsmith.probing.backbone import LazyEngine
 from vitsmith.probing.feature_cache import FeatureCache
@@ -146,8 +146,7 @@ class _Pass:
                 self._cache.add(self._read[index].key, answer[1])
             return
         if not answer.unread:
-            reason = answer.reason.removeprefix(f"{answer.source}: ")
-            raise NotFiniteError(about(self._samples.names[index], reason))
+            raise NotFiniteError(answer.named(self._samples.names[index]).reason)
         self._leave_out(index, answer.complaint)
 
     def _leave_out(self, index: int, complaint: str) -> None:

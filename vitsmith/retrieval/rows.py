@@ -70,9 +70,7 @@ def add_rows(
 def _named(answer: tuple[str, Array] | Failure, name: str) -> tuple[str, Array] | Failure:
     """The answer under the name `name`: the stream numbers only its own inputs, which may be the end of a list."""
     if isinstance(answer, Failure):
-        if answer.source == name:
-            return answer
-        return Failure(name, f"{name}: {answer.reason.removeprefix(f'{answer.source}: ')}")
+        return answer if answer.source == name else answer.named(name)
     return name, answer[1]
 
 

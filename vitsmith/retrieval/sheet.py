@@ -25,7 +25,7 @@ from vitsmith.arguments import path as checked_path
 from vitsmith.data.images.header import picture_header
 from vitsmith.data.images.read import read_image
 from vitsmith.data.images.sources import ImageSource, name_source
-from vitsmith.errors import ImageError, InputError, OutputError
+from vitsmith.errors import ImageError, InputError, OutputError, bare
 from vitsmith.escapes import visible
 from vitsmith.files.atomic import check_writable, replacing
 from vitsmith.files.failures import explained
@@ -170,7 +170,7 @@ def _copy(source: ImageSource, one_large: Lock) -> str:
         with alone:
             pixels = read_image(source, needed=(SIDE, SIDE))
     except ImageError as error:
-        return f"<em>{_text(str(error).removeprefix(f'{name_source(source)}: '))}</em>"
+        return f"<em>{_text(bare(name_source(source), str(error)))}</em>"
     small = Image.fromarray(pixels)
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=_QUALITY)

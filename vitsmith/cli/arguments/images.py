@@ -24,9 +24,9 @@ def expand(arguments: list[str], *, may_be_empty: bool = False) -> Iterator[Imag
 
     A folder is searched as a data set is (`data/images/files.py`), and so is one that a pattern matches, unless the
     pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, for an
-    address, and for what is not there and has no suffix of an image, as a folder that is misspelt or whose disk is not
-    mounted. A missing image is passed on, to be reported with the rest. With `may_be_empty` it is only said that there
-    are no images in a folder that is there: an index may follow one that has none any more.
+    address, and for a path that does not exist and does not end like an image file: a misspelt folder, or one whose
+    disk is not mounted. A missing file that ends like one is passed on, to be reported as unreadable. With
+    `may_be_empty`, a folder or pattern without images is told and not refused: an index may follow an empty folder.
     """
     tell_none = say if may_be_empty else _refuse
     for argument in arguments:

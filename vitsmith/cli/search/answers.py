@@ -164,8 +164,9 @@ class QueryAnswers:
 
 
 def _on_sheet(one: AnswerList | WrongLine) -> AnswerList:
+    from vitsmith.errors import bare
     from vitsmith.retrieval.queries.answers import AnswerList
 
     if isinstance(one, WrongLine):
-        return AnswerList(one.name, (), note=one.reason.removeprefix(f"{one.name}: "))
+        return AnswerList(one.name, (), note=bare(one.name, one.reason))
     return one

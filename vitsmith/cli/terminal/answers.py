@@ -43,7 +43,7 @@ def renamed(results: Iterable[Prediction | Failure], names: Sequence[str] | None
         return
     for result, name in zip(results, names, strict=True):
         if isinstance(result, Failure):
-            yield replace(result, source=name, reason=f"{name}: {result.reason.removeprefix(f'{result.source}: ')}")
+            yield result.named(name)
         else:
             yield replace(result, source=name)
 

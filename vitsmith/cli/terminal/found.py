@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitsmith.cli.terminal.output import as_remark, as_typed, print_json_line, print_line, progress, say
-from vitsmith.errors import counted, shown_names
+from vitsmith.errors import bare, counted, shown_names
 
 if TYPE_CHECKING:
     from vitsmith.retrieval.index import Index
@@ -51,7 +51,7 @@ class FoundWriter:
             print_json_line({"query": query, "error": as_typed(reason)})
             return
         self._write_heading(query)
-        say(f"no answer to {query!r}: {reason.removeprefix(f'{query}: ')}")
+        say(f"no answer to {query!r}: {bare(query, reason)}")
 
     def _write_heading(self, query: str) -> None:
         if self._several:

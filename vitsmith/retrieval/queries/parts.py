@@ -15,7 +15,7 @@ from vitsmith.data.images.files import UNREAD_SUFFIXES
 from vitsmith.data.images.read import IMAGE_SUFFIXES
 from vitsmith.data.images.sources import ImageSource, name_source
 from vitsmith.encode import Encoder
-from vitsmith.errors import InputError, VitsmithError
+from vitsmith.errors import InputError, VitsmithError, bare
 from vitsmith.escapes import shell_quoted
 from vitsmith.stream import Failure
 
@@ -74,7 +74,7 @@ def embed_parts(encoder: Encoder, parts: Sequence[QueryPart]) -> list[Array | Vi
         found[at] = answer
     answers = encoder.stream([_of_any_text(parts[at].image) for at in images]) if images else ()
     for at, one in zip(images, answers, strict=True):
-        found[at] = InputError(_named(one, parts[at].name)) if isinstance(one, Failure) else one[1]
+        found[at] = InputError(one.named(parts[at].name).reason) if isinstance(one, Failure) else one[1]
     return found
 
 
@@ -109,15 +109,10 @@ def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Sequence[Array | Vit
         return list(encoder.texts(texts)) if texts else []
     except VitsmithError as error:
         if len(texts) == 1:
-            return [InputError(str(error).removeprefix("text 1: "))]
+            return [InputError(bare("text 1", str(error)))]
     return [row for text in texts for row in _embed_texts(encoder, [text])]
 
 
 def _of_any_text(image: Any) -> Any:
     """A path as text: names of bytes are paths too for the system, but here bytes are those of an image."""
     return os.fspath(image) if isinstance(image, os.PathLike) else image
-
-
-def _named(failure: Failure, name: str) -> str:
-    """The reason with the name of the image where it has only a number."""
-    return f"{name}: {failure.reason.removeprefix(f'{failure.source}: ')}"
