@@ -12,19 +12,28 @@ import numpy as np
 from vitsmith.arrays import Array
 from vitsmith.cost.graphs.graph import END, Graph, Value
 from vitsmith.cost.graphs.norms import layer_norm
+from vitsmith.cost.graphs.rotary import turn
 from vitsmith.cost.graphs.weights import State
+from vitsmith.layers.turns import TurnTables
 from vitsmith.models.config import ViTConfig
 
 
-def attention(g: Graph, config: ViTConfig, name: str, x: Value, *, kept: int | None) -> Value:
-    """(B, N, D) -> (B, N, D), or (B, kept, D): the output of the first `kept` tokens, which attend to all."""
+def attention(
+    g: Graph, config: ViTConfig, name: str, x: Value, *, kept: int | None, turns: TurnTables | None = None
+) -> Value:
+    """(B, N, D) -> (B, N, D), or (B, kept, D): the output of the first `kept` tokens, which attend to all.
+
+    `turns` turns queries and keys (rotary positions).
+    """
     if not (config.block.qk_norm or config.block.attention_norm):
-        return _project(g, config, name, _folded(g, config, name, x, kept), kept)
+        return _project(g, config, name, _folded(g, config, name, x, kept, turns), kept)
     query, key, value = _split_heads(g, _fused_products(g, config, name, x))
     if config.block.qk_norm:
         width = _head_width(config)
         query = layer_norm(g, f"{name}.query_norm", query, width, config.norm_eps)
         key = layer_norm(g, f"{name}.key_norm", key, width, config.norm_eps)
+    if turns is not None:
+        query, key = turn(g, query, turns), turn(g, key, turns)
     if kept is not None:
         query = g.slice(query, 0, kept, 2)
     return _project(g, config, name, _scaled_dot_products(g, config, query, key, value), kept)
@@ -46,13 +55,18 @@ def _project(g: Graph, config: ViTConfig, name: str, seen: Value, kept: int | No
 # ---------------------------------------------------------------- three products, as `exporters/folding.py` makes them
 
 
-def _folded(g: Graph, config: ViTConfig, name: str, x: Value, kept: int | None) -> Value:
+def _folded(g: Graph, config: ViTConfig, name: str, x: Value, kept: int | None, turns: TurnTables | None) -> Value:
     """Attention with three products in place of one; the factor of the scores is in the weights of the queries."""
     tokens = config.tokens
     first, count = (x, tokens) if kept is None else (g.slice(x, 0, kept, 1), kept)
     query = g.transpose(_heads(g, config, _third(g, config, name, "query", first), count), 0, 2, 1, 3)
-    key = g.transpose(_heads(g, config, _third(g, config, name, "key", x), tokens), 0, 2, 3, 1)
+    key = _heads(g, config, _third(g, config, name, "key", x), tokens)
     value = g.transpose(_heads(g, config, _third(g, config, name, "value", x), tokens), 0, 2, 1, 3)
+    if turns is None:
+        key = g.transpose(key, 0, 2, 3, 1)
+    else:
+        query = turn(g, query, turns, kept=kept)
+        key = g.transpose(turn(g, g.transpose(key, 0, 2, 1, 3), turns), 0, 1, 3, 2)
     return g.node("MatMul", g.softmax(g.node("MatMul", query, key)), value)
 
 
