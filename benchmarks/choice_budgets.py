@@ -1,13 +1,13 @@
 """Whether `recommend --measure 3` chooses well: random budgets, beside the exhaustive measurement of a shortlist.
 
     pip install 'vitsmith[all]'
-    python benchmarks/choice_budgets.py [--budgets 48] [--most 48] [--fresh 4] [--out benchmarks/results/FILE.md]
+    python benchmarks/choice_budgets.py [--budgets 48] [--most 40] [--fresh 4] [--out benchmarks/results/FILE.md]
     python benchmarks/choice_budgets.py --tiny      to see that the script works
 
 On a quiet machine. The shortlist: checkpoints of the catalogue that classify, on the engines and in the precisions that
 the scenario `cpu-server` considers and this machine has, predicted to answer within --latency; without rows that
-another beats in everything (0.3 points of accuracy, and a tenth in time, throughput and memory); of these at most
---most pairs of an architecture and a setup, drawn by the seed. Each pair is built with random weights and measured
+another beats in everything (0.3 points of accuracy, and a tenth in time, throughput and memory); of these some
+architectures in all their setups, at most --most, drawn by the seed. Each is built with random weights and measured
 twice by the machinery of `--measure` (engine alone, from JPEG bytes to the answer, batches of 8, memory), six at a time
 in turns, all of them once before any of them again.
 
@@ -44,13 +44,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from choice_measured import FIGURES, Replay, Twice, best_measured, judged, key_of, measure_all, shortlist
+from choice_measured import FIGURES, Fresh, Key, Replay, Twice, best_measured, judged, key_of, measure_all, shortlist
 
 from vitsmith.choosing.candidates import Machine, candidates
 from vitsmith.choosing.catalogue import catalogue
 from vitsmith.choosing.figures import Standing, keeps
 from vitsmith.choosing.machines import machine_of
-from vitsmith.choosing.measured.stage import MeasureStage
 from vitsmith.choosing.rank import TIE
 from vitsmith.choosing.recommendation import Recommendation
 from vitsmith.choosing.request import Request, RequestOptions, make_request
@@ -125,9 +124,9 @@ def _named(row: Recommendation | None) -> str:
 class Bench:
     """The shortlist, what was measured of it, and choices among it."""
 
-    def __init__(self, request: Request, machine: Machine, rows: Sequence[Recommendation], seed: int) -> None:
-        self.request, self.machine, self.rows, self._seed = request, machine, rows, seed
-        self.measured: dict[object, Twice] = {}
+    def __init__(self, machine: Machine, rows: Sequence[Recommendation], measured: dict[Key, Twice], seed: int) -> None:
+        self.machine, self.measured, self._seed = machine, measured, seed
+        self.rows = [row for row in rows if key_of(row) in measured]
 
     def requests(self, count: int) -> Iterator[Request]:
         """Random budgets, the kinds in turns."""
@@ -148,20 +147,19 @@ class Bench:
 
     def replayed(self, request: Request) -> Case:
         """The choice by the first measurement."""
-        replay = Replay(self.measured)  # type: ignore[arg-type]
-        with replay.patched():
-            return self._case(request, replay.stage(MEASURED, request.budgets, request.scenario.photo), replay)
+        return self._case(request, Replay(self.measured))
 
     def fresh(self, request: Request) -> Case:
         """The choice by a measurement of its own."""
-        stage = MeasureStage(MEASURED, request.budgets, request.scenario.photo, is_local=lambda _: False)
-        return self._case(request, stage, None)
+        return self._case(request, Fresh())
 
-    def _case(self, request: Request, stage: MeasureStage, replay: Replay | None) -> Case:
+    def _case(self, request: Request, measuring: Fresh) -> Case:
         there = {(row.source, row.setup) for row in self.rows}
+        stage = measuring.stage(MEASURED, request.budgets, request.scenario.photo)
         stages = Stages(lambda _, rows: [row for row in rows if (row.source, row.setup) in there], stage)
-        best = recommend(request, catalogue(), self.machine, stages).best
-        truth = judged(self.rows, self.measured)  # type: ignore[arg-type]
+        with measuring.patched():
+            best = recommend(request, catalogue(), self.machine, stages).best
+        truth = judged(self.rows, self.measured)
         ranking = best_measured(truth, request.budgets)
         kept = [row.judged(request.budgets) for row in truth]
         choice = next((row for row in truth if best and (row.source, row.setup) == (best.source, best.setup)), None)
@@ -171,7 +169,7 @@ class Bench:
             standing=best.standing if best else None,
             best=ranking.within[0] if ranking.within else None,
             most_accurate=max((row.counted for row in kept if row.standing == Standing.kept), default=-np.inf),
-            asked=replay.asked if replay else 0,
+            asked=measuring.asked,
         )
 
 
@@ -180,6 +178,8 @@ def summary(cases: Sequence[Case]) -> list[str]:
     kept = [case for case in cases if case.kept]
     points = [case.points for case in cases if case.points is not None]
     times = [case.time for case in cases if case.time is not None]
+    if not points or not times:
+        return [f"{len(cases)} budgets, and none that a row of the shortlist is known to keep."]
     within = sum(one <= TIE + 1e-9 for one in points), sum(one <= 0.05 for one in times)
     broken = sum(bool(case.broken) for case in kept)
     hopeless = sum(case.best is None for case in cases)
@@ -193,7 +193,7 @@ def summary(cases: Sequence[Case]) -> list[str]:
     ]
 
 
-def retest(measured: dict[object, Twice]) -> str:
+def retest(measured: dict[Key, Twice]) -> str:
     """How far two measurements of the same row are apart."""
     told = []
     for name in FIGURES[:-1]:
@@ -225,15 +225,15 @@ def options_of_command() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--budgets", type=int, default=48)
     parser.add_argument("--latency", type=float, default=60.0, help="milliseconds")
-    parser.add_argument("--most", type=int, default=48, help="architectures in a setup that are measured")
+    parser.add_argument("--most", type=int, default=40, help="architectures in a setup that are measured")
     parser.add_argument("--fresh", type=int, default=4, help="budgets for which `--measure 3` measures itself")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each timing of a row, all turns together")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each timing of a row, all turns together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tiny", action="store_true", help="a few rows for a moment; its numbers mean nothing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.tiny:
-        options.budgets, options.most, options.fresh, options.seconds, options.latency = 15, 6, 1, 0.2, 30.0
+        options.budgets, options.most, options.fresh, options.seconds, options.latency = 15, 4, 1, 0.1, 30.0
     return options
 
 
@@ -254,8 +254,7 @@ def main() -> None:
         pace = Pace(seconds=options.seconds)
         measured, failed = measure_all(rows, Path(place), request.scenario.photo, pace, tell)
     spent = time.perf_counter() - began
-    bench = Bench(request, machine, [row for row in rows if key_of(row) in measured], options.seed)
-    bench.measured = measured  # type: ignore[assignment]
+    bench = Bench(machine, rows, measured, options.seed)
     asked = list(bench.requests(options.budgets))
     cases = [bench.replayed(one) for one in asked]
     able = [case.request for case in cases if case.choice is not None]
@@ -270,8 +269,8 @@ def main() -> None:
         "",
         f"`{command} --latency {options.latency:g} --most {options.most} --fresh {options.fresh} --seconds "
         f"{options.seconds:g} --seed {options.seed}`, {datetime.date.today()}, {describe_machine()}, Python "
-        f"{platform.python_version()}; load of the machine at the start: {load:.1f}; the shortlist took {spent:.0f} s. "
-        f"Setups: {', '.join(map(str, machine.setups))}, and merged.",
+        f"{platform.python_version()}; load at the start: {load:.1f}; the shortlist took {spent:.0f} s, all "
+        f"{time.perf_counter() - began:.0f} s. Setups: {', '.join(map(str, machine.setups))}, and merged.",
         "",
         f"{len(bench.rows)} rows of {len({row.source for row in bench.rows})} checkpoints, {len(measured)} "
         f"architectures in a setup, each measured twice. {retest(bench.measured)}",

@@ -22,9 +22,11 @@ from vitsmith.choosing.recommendation import Recommendation, Setup
 from vitsmith.errors import VitsmithError
 from vitsmith.evaluation.timing import Pace
 from vitsmith.models.config import ModelConfig
+from vitsmith.weights.bundle.bundle import Bundle
 
 Key = tuple[ModelConfig, Setup]
 """What decides what a row costs: checkpoints of one architecture share it."""
+Found = tuple[list[MeasuredRow | None], list[str]]
 TOGETHER = 6
 """Rows that are open at once and take turns."""
 MARGIN = 1.1
@@ -45,16 +47,20 @@ def key_of(row: Recommendation) -> Key:
 
 
 def shortlist(rows: Sequence[Recommendation], latency: float, most: int, seed: int) -> list[Recommendation]:
-    """Rows predicted to answer within `latency` seconds, at most `most` architectures in their setups.
+    """Rows predicted to answer within `latency` seconds, of architectures in all their setups: at most `most` of these.
 
-    Without those that another row beats in everything: by 0.3 points, and by a tenth in time and throughput.
+    Without those that another row beats in everything: by 0.3 points, and by a tenth in time, throughput and memory.
     """
     able = [row for row in rows if row.latency is not None and row.latency.value <= latency]
     kept = [row for row in able if not any(_beats(other, row) for other in able)]
-    keys = list(dict.fromkeys(map(key_of, kept)))
-    random = np.random.default_rng(seed)
-    chosen = {keys[place] for place in random.permutation(len(keys))[:most]}
-    return [row for row in kept if key_of(row) in chosen]
+    setups: dict[ModelConfig, set[Setup]] = {}
+    for row in kept:
+        setups.setdefault(row.checkpoint.config, set()).add(row.setup)
+    configs, chosen = list(setups), set[ModelConfig]()
+    for place in np.random.default_rng(seed).permutation(len(configs)):
+        if sum(len(setups[one]) for one in {*chosen, configs[place]}) <= most:
+            chosen.add(configs[place])
+    return [row for row in kept if row.checkpoint.config in chosen]
 
 
 def _beats(one: Recommendation, other: Recommendation) -> bool:
@@ -69,13 +75,7 @@ def measure_all(
 ) -> tuple[dict[Key, Twice], list[str]]:
     """Every architecture and setup of the rows, measured twice, and what could not be, with the reason."""
     distinct = list({key_of(row): row for row in rows}.values())
-    built, failed = [], []
-    for number, row in enumerate(distinct):
-        tell(f"building {number + 1} of {len(distinct)}: {row}")
-        try:
-            built.append((row, build_to_time(row.checkpoint, row.setup, place / str(number), local=False)))
-        except (VitsmithError, MemoryError, RuntimeError) as error:
-            failed.append(f"{row}: {error}")
+    built, failed = _build_all(distinct, place, tell)
     passes: list[dict[Key, MeasuredRow]] = [{}, {}]
     for turn, known in enumerate(passes):
         for begin in range(0, len(built), TOGETHER):
@@ -89,6 +89,24 @@ def measure_all(
                     known[key_of(row)] = one
     both = passes[0].keys() & passes[1].keys()
     return {key: Twice(passes[0][key], passes[1][key]) for key in both}, failed
+
+
+def _build_all(
+    rows: Sequence[Recommendation], place: Path, tell: Callable[[str], None]
+) -> tuple[list[tuple[Recommendation, Bundle]], list[str]]:
+    """The rows with their bundles, and what could not be built. fp32 and bf16 are computed from the same files."""
+    built, failed, known = [], [], dict[Key, Bundle]()
+    for number, row in enumerate(rows):
+        setup = row.setup if row.setup.precision == "int8" else replace(row.setup, precision="fp32")
+        key = (row.checkpoint.config, setup)
+        try:
+            if key not in known:
+                tell(f"building {number + 1} of {len(rows)}: {row}")
+                known[key] = build_to_time(row.checkpoint, setup, place / str(number), local=False)
+            built.append((row, known[key]))
+        except (VitsmithError, MemoryError, RuntimeError) as error:
+            failed.append(f"{row}: {error}")
+    return built, failed
 
 
 def judged(rows: Sequence[Recommendation], measured: dict[Key, Twice]) -> list[Recommendation]:
@@ -105,23 +123,35 @@ def best_measured(rows: Sequence[Recommendation], budgets: Budgets) -> Ranking:
     return rank(rows, budgets)
 
 
-class Replay:
+class Fresh:
+    """`--measure` with random weights; it counts the rows that are measured."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def stage(self, count: int, budgets: Budgets, photo: tuple[int, int]) -> MeasureStage:
+        return MeasureStage(count, budgets, photo, is_local=lambda _: False)
+
+    def patched(self) -> Any:
+        """While it holds, `measure` measures for the stages."""
+        return mock.patch("vitsmith.choosing.measured.stage.measure_built", self.measure)
+
+    def measure(self, built: Sequence[tuple[Recommendation, Bundle]], photo: tuple[int, int], **more: Any) -> Found:
+        self.asked += len(built)
+        return measure_built(built, photo, **more)
+
+
+class Replay(Fresh):
     """`--measure` that is given the first measurements in place of building and timing."""
 
     def __init__(self, measured: dict[Key, Twice]) -> None:
+        super().__init__()
         self._measured = measured
-        self.asked = 0
-        """Rows whose measurement was asked for."""
 
     def stage(self, count: int, budgets: Budgets, photo: tuple[int, int]) -> MeasureStage:
-        return MeasureStage(count, budgets, photo, build=lambda *_, **__: None, is_local=lambda _: False)
+        built: Any = None
+        return MeasureStage(count, budgets, photo, build=lambda *_, **__: built, is_local=lambda _: False)
 
-    def patched(self) -> Any:
-        """While it holds, stages are given what was measured."""
-        return mock.patch("vitsmith.choosing.measured.stage.measure_built", self._measure)
-
-    def _measure(
-        self, built: Sequence[tuple[Recommendation, object]], *_: Any, **__: Any
-    ) -> tuple[list[MeasuredRow | None], list[str]]:
+    def measure(self, built: Sequence[tuple[Recommendation, Bundle]], photo: tuple[int, int], **more: Any) -> Found:
         self.asked += len(built)
         return [self._measured[key_of(row)].first for row, _ in built], [""] * len(built)

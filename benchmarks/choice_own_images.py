@@ -1,12 +1,13 @@
 """Whether `recommend --data` chooses the model that is best after fine-tuning, on three data sets.
 
     pip install 'vitsmith[all]' scikit-image
-    python benchmarks/choice_own_images.py [--seeds 0 1] [--tiny] [--out benchmarks/results/FILE.md]
+    python benchmarks/choice_own_images.py [--seeds 0 1] [--towers FOLDER] [--out FILE.md]
 
-Candidates: ViTs of three sizes (patch 8, 64 pixels), trained here, as no weights can be downloaded: `photos` on crops
-of 11 photos (group A of benchmarks/made_here.py), `shapes` on vitsmith's drawn shapes, `turns` to tell by which right
-angle a crop of group A was turned; `photos-short` had a tenth of the updates. They are written as .npz and served by a
-hub on this machine as the tests have it; the catalogue of `vs.recommend` is replaced by them, and nothing else of it.
+Candidates: ViTs of three sizes at 64 pixels (S: width 48, depth 3, patch 16; M: 64, 4, 16; L: 64, 4, 8), trained here,
+as no weights can be downloaded: `photos` on crops of 11 photos (group A of benchmarks/made_here.py), `shapes` on
+vitsmith's drawn shapes, `turns` to tell by which right angle a crop of group A was turned; `photos-short` had a tenth
+of the updates. They are written as .npz and served by a hub on this machine as the tests have it; the catalogue of
+`vs.recommend` is replaced by them, and nothing else of it.
 `on paper` is the top-1 of k-NN on held-out crops of group A, from other parts of the photos, which stands for the
 figure that publishers state of ImageNet; as there, what was trained on its labels has an advantage.
 
@@ -59,8 +60,8 @@ from vitsmith.machine import describe_machine
 from vitsmith.models.cost import flops, parameters
 from vitsmith.training.recipes.file import merge
 
-SIZES = {"S": (48, 3), "M": (64, 4), "L": (96, 6)}
-"""Width and depth."""
+SIZES = {"S": (48, 3, 16), "M": (64, 4, 16), "L": (64, 4, 8)}
+"""Width, depth and patch."""
 TOWERS = ("photos-S", "photos-M", "photos-L", "photos-short-M", "shapes-S", "shapes-M", "shapes-L", "turns-M")
 RATES = (0.003, 0.01)
 SETS = ("crops", "faces", "digits")
@@ -94,21 +95,30 @@ def write_turns(folder: Path, upright: Path) -> Path:
     return folder
 
 
-def towers(place: Path, server: HubServer, steps: int) -> Iterator[Checkpoint]:
-    """Trains the candidates, puts them on the hub, and fetches each once, as a user would have."""
+def towers(place: Path, kept: Path, server: HubServer, steps: int) -> Iterator[Checkpoint]:
+    """Trains the candidates that are not in `kept` yet, puts them on the hub, and fetches each once."""
+    kept.mkdir(exist_ok=True)
     photos = write_crops(place / "a", GROUP_A, 100, 40)
     data = {"photos": str(photos), "shapes": "shapes", "turns": str(write_turns(place / "turned", photos))}
     for name in TOWERS:
         task, _, size = name.replace("-short", "").partition("-")
-        width, depth = SIZES[size]
+        weights = kept / f"{name}.npz"
         updates = max(steps // 10, 1) if "-short" in name else steps
-        config = {"width": width, "depth": depth, "heads": width // 16, "mlp_width": 2 * width}
-        schedule = {"schedule": {"steps": updates, "warmup": updates // 10}, "optimizer": {"lr": 0.001}}
-        start = merge(FRESH, {"model": {"config": config}})
-        run = train(Path(data[task]), place / "towers" / name, PLAIN, QUIET, start, schedule, {"run": {"seed": 0}})
-        vs.save(run.trained.bundle, place / f"{name}.npz", format="npz")
-        server.add(f"lab/{name}", {"model.npz": (place / f"{name}.npz").read_bytes(), "README.md": b"made here"})
-        yield checkpoint(name, str(photos), place, f"{updates} updates, {run.top1:.1f} % of its own held-out images")
+        if not weights.exists():
+            width, depth, patch = SIZES[size]
+            config = {
+                "width": width,
+                "depth": depth,
+                "heads": width // 16,
+                "mlp_width": 2 * width,
+                "patch": [patch] * 2,
+            }
+            schedule = {"schedule": {"steps": updates, "warmup": updates // 10}, "optimizer": {"lr": 0.001}}
+            start = merge(FRESH, {"model": {"config": config}})
+            run = train(Path(data[task]), place / "runs" / name, PLAIN, QUIET, start, schedule, {"run": {"seed": 0}})
+            vs.save(run.trained.bundle, weights, format="npz")
+        server.add(f"lab/{name}", {"model.npz": weights.read_bytes(), "README.md": b"made here"})
+        yield checkpoint(name, str(photos), place, f"{updates} updates")
 
 
 def checkpoint(name: str, photos: str, place: Path, note: str) -> Checkpoint:
@@ -248,6 +258,7 @@ def main() -> None:
     parser.add_argument(
         "--tiny", action="store_true", help="a few updates, to try the script; its numbers mean nothing"
     )
+    parser.add_argument("--towers", type=Path, help="a folder of candidates: those that are there are not trained")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     options.rates, options.updates = (RATES[:1], 5) if options.tiny else (RATES, 100)
@@ -256,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, hub(Path(folder)) as server:
         place = Path(folder)
         rows = []
-        for row in towers(place, server, 10 if options.tiny else 600):
+        for row in towers(place, options.towers or place / "towers", server, 10 if options.tiny else 600):
             rows.append(row)
             print(f"{row.name}: {row.note}; on paper {row.accuracy['imagenet-knn']:.1f}", flush=True)
         comparison = Comparison(rows, options.seeds)
