@@ -28,6 +28,7 @@ from vitsmith.machine import (
     available_cores,
     bf16_dot_products,
     describe_machine,
+    int8_dot_products,
     processor_flags,
     total_memory,
     visible_gpus,
@@ -42,7 +43,7 @@ LONGEST = 120
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
-    "onnx": ("fp32",),
+    "onnx": ("fp32", "int8"),
     "openvino": ("fp32", "bf16"),
 }
 """What can be calibrated of each engine, and so predicted."""
@@ -94,8 +95,7 @@ def ways(engines: Sequence[str] = (), precisions: Sequence[str] = (), threads: i
         EngineWay(engine, precision, cores)
         for engine in chosen
         for precision in PRECISIONS[engine]
-        if precision in (precisions or PRECISIONS[engine])
-        and (precision in precisions or precision != "bf16" or bf16_dot_products() is not False)
+        if (precision in precisions if precisions else _fast(precision))
     ]
     if not found:
         raise InputError(
@@ -103,6 +103,12 @@ def ways(engines: Sequence[str] = (), precisions: Sequence[str] = (), threads: i
             "run  pip install 'vitsmith[onnx]'"
         )
     return found
+
+
+def _fast(precision: str) -> bool:
+    """Whether this processor has products in a precision, or may have them."""
+    found = {"bf16": bf16_dot_products, "int8": int8_dot_products}.get(precision)
+    return found is None or found() is not False
 
 
 @named_arguments
@@ -121,7 +127,8 @@ def calibrate(
 
     Args:
         engines: 'torch', 'onnx' or 'openvino'; default: all that are installed.
-        precisions: 'fp32', 'bf16' or 'int8'; default: all; bf16 where the processor has its products.
+        precisions: 'fp32', 'bf16' or 'int8'; default: all; bf16 and int8 where the processor has
+            products in them.
         threads: processor threads; default: all cores.
         out: a file for the profile, which another machine can read.
         again: measure also what is in the cache.

@@ -138,7 +138,7 @@ class Graph:
         """The pieces of the ONNX file, in order."""
         constants = [OnnxTensor(name, one.shape, one.dtype.name, [one]) for name, one in self.constants.items()]
         weights = [
-            OnnxTensor(name, one.shape, "float32", [piece.view() for piece in numbers.pieces(one)])
+            OnnxTensor(name, one.shape, one.dtype, [piece.view() for piece in numbers.pieces(one)])
             for name, one in self.weights.items()
         ]
         return model_bytes(self.nodes, [*weights, *constants], [self.input, self.output, *self.shapes.values()])

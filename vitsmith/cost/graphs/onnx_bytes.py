@@ -22,7 +22,7 @@ Piece = bytes | memoryview
 Size = int | str
 """A size of an input or output: a number, or a name for one that may vary."""
 
-_TYPES = {"float32": 1, "int64": 7}
+_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7}
 """TensorProto.DataType of a NumPy dtype."""
 _VARINT, _LENGTH, _FIXED32 = 0, 2, 5  # kinds of values
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.graphs.graph import Graph
+from vitsmith.cost.graphs.int8 import quantized_for_onnx
 from vitsmith.cost.graphs.vit import vit_graph
 from vitsmith.cost.graphs.weights import RandomNumbers
 from vitsmith.engines.program import OpenProgram
@@ -16,7 +17,7 @@ from vitsmith.models.config import ModelConfig, ViTConfig
 
 GraphEngine = Literal["onnx", "openvino"]
 """The engines whose programs are graphs that can be made here."""
-PRECISIONS: dict[GraphEngine, tuple[str, ...]] = {"onnx": ("fp32",), "openvino": ("fp32", "bf16")}
+PRECISIONS: dict[GraphEngine, tuple[str, ...]] = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16")}
 
 
 def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -> OpenProgram:
@@ -27,9 +28,10 @@ def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -
     Raises UnpredictedError for a model or a precision that is not covered, MissingPackageError and OutputError.
     """
     _check(engine, settings.precision)
+    graph = graph_of(config)
     with scratch("cost") as place:
         path = place / "model.onnx"
-        _write(graph_of(config), path)
+        _write(quantized_for_onnx(graph) if settings.precision == "int8" else graph, path)
         return _open(path, engine, settings)
 
 

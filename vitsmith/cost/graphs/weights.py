@@ -14,6 +14,9 @@ from vitsmith.arrays import Array, Shape
 State = Mapping[str, Array]
 """Weights by their names in a torch model's state dict, float32."""
 
+LARGEST = 4.0
+"""Standard deviations of the largest random number."""
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -26,6 +29,8 @@ class Weight:
     """Random numbers scatter around it."""
     spread: float = 0.02
     """Standard deviation of random numbers."""
+    dtype: str = "float32"
+    """Or 'int8', whose random numbers are rounded."""
 
 
 class ModelNumbers:
@@ -36,7 +41,7 @@ class ModelNumbers:
 
     def pieces(self, weight: Weight) -> Sequence[Array]:
         """The numbers of a weight, in C order."""
-        values = np.ascontiguousarray(weight.made(self._state), np.float32)
+        values = np.ascontiguousarray(weight.made(self._state), weight.dtype)
         if values.shape != weight.shape:
             raise ValueError(f"a weight of shape {weight.shape} was made as {values.shape}")
         return [values]
@@ -53,7 +58,7 @@ class RandomNumbers:
 
     def __init__(self, seed: int = 0) -> None:
         self._seed, self._at = seed, 0
-        self._scaled: dict[tuple[float, float], Array] = {}
+        self._scaled: dict[tuple[float, float, str], Array] = {}
 
     def pieces(self, weight: Weight) -> Sequence[Array]:
         """The numbers of a weight, in C order."""
@@ -68,12 +73,13 @@ class RandomNumbers:
 
     def _buffer(self, weight: Weight) -> Array:
         """Normal numbers with a weight's centre and spread."""
-        key = (weight.centre, weight.spread)
+        key = (weight.centre, weight.spread, weight.dtype)
         if key not in self._scaled:
-            self._scaled[key] = self._normal * np.float32(weight.spread) + np.float32(weight.centre)
+            scaled = self._normal * np.float32(weight.spread) + np.float32(weight.centre)
+            self._scaled[key] = scaled.round().astype(weight.dtype) if weight.dtype == "int8" else scaled
         return self._scaled[key]
 
     @cached_property
     def _normal(self) -> Array:
         normal = np.random.default_rng(self._seed).standard_normal(self.SIZE, np.float32)
-        return normal.clip(-4, 4)
+        return normal.clip(-LARGEST, LARGEST)
