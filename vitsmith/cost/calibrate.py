@@ -44,7 +44,7 @@ LONGEST = 120
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
     "onnx": ("fp32", "int8"),
-    "openvino": ("fp32", "bf16"),
+    "openvino": ("fp32", "bf16", "int8"),
 }
 """What can be calibrated of each engine, and so predicted."""
 

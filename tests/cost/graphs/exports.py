@@ -32,7 +32,7 @@ def assert_same_as_export(config: ImageModelConfig, place: Path) -> None:
     assert reports[0] == reports[1]
 
     compiled = [compile_graph(path, "f32", Plan(2, 1, 1)) for path in (exported, made)]
-    layers = [Counter(_layers(one)) for one in compiled]
+    layers = [layers_of(one) for one in compiled]
     assert layers[0] == layers[1]
     assert report_on_openvino(compiled[0], bundle) == report_on_openvino(compiled[1], bundle)
 
@@ -41,10 +41,11 @@ def assert_same_as_export(config: ImageModelConfig, place: Path) -> None:
     np.testing.assert_allclose(open_session(made).run(None, {"images": images.numpy()})[0], expected, atol=1e-5)
 
 
-def _layers(compiled: object) -> list[tuple[str, str]]:
+def layers_of(compiled: object) -> Counter[tuple[str, str]]:
+    """(kind, precision) of all layers that OpenVINO runs."""
     operations = compiled.get_runtime_model().get_ordered_ops()  # type: ignore[attr-defined]
     facts = [operation.get_rt_info() for operation in operations]
-    return [(str(one["layerType"].astype(str)), str(one["runtimePrecision"].astype(str))) for one in facts]
+    return Counter((str(one["layerType"].astype(str)), str(one["runtimePrecision"].astype(str))) for one in facts)
 
 
 def _made(config: ImageModelConfig, place: Path) -> tuple[Bundle, Path, Path]:

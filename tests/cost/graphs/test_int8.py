@@ -12,13 +12,18 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.cost.graphs.exports import layers_of
 from tests.tiny import VIT, tiny_inputs, tiny_model
+from vitsmith.compress.quantize.layers import HEADS as HEADS_IN_FLOAT
 from vitsmith.compress.quantize.onnx import OnnxPrograms
+from vitsmith.compress.quantize.openvino import OpenVinoPrograms
 from vitsmith.compress.quantize.schemes import Scheme
-from vitsmith.cost.graphs.int8 import quantized_for_onnx
+from vitsmith.cost.graphs.int8 import HEADS, quantized_for_onnx, quantized_for_openvino
 from vitsmith.cost.graphs.program import graph_of
 from vitsmith.cost.graphs.weights import ModelNumbers
 from vitsmith.engines.onnx.session import open_session
+from vitsmith.engines.openvino.graph import compile_graph
+from vitsmith.engines.plan import Plan
 from vitsmith.exporters.parts import parts_of
 from vitsmith.models.config import ViTConfig
 from vitsmith.models.configure import change
@@ -70,7 +75,28 @@ def test_onnxruntime_runs_the_kernels_of_a_quantised_bundle(name: str, tmp_path:
     assert _cosine(outputs, bundle.model(tiny_inputs(config, 2)[0]).detach().numpy()) > 0.99
 
 
-def test_an_int8_program_is_opened_without_torch() -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_openvino_runs_the_layers_of_a_quantised_bundle(name: str, tmp_path: Path) -> None:
+    config = CONFIGS[name]
+    bundle, images = _bundle(config), tiny_inputs(config, 2)[0].numpy()
+    made, place = tmp_path / "made.onnx", tmp_path / "int8"
+    place.mkdir()
+    made.write_bytes(b"".join(quantized_for_openvino(graph_of(config)).pieces(ModelNumbers(_state(bundle)))))
+    OpenVinoPrograms(parts_of(bundle, images), tmp_path).write(Scheme("static"), images, place)
+
+    compiled = [compile_graph(path, "f32", Plan(2, 1, 1)) for path in (place / "model.xml", made)]
+    layers = [layers_of(one) for one in compiled]
+    assert layers[0] == layers[1]
+    assert layers[0]["FullyConnected", "u8"] >= 8
+    assert _cosine(compiled[1]([images])[0], bundle.model(tiny_inputs(config, 2)[0]).detach().numpy()) > 0.99
+
+
+def test_the_heads_that_stay_in_float_are_those_of_quantize() -> None:
+    assert HEADS == HEADS_IN_FLOAT
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_an_int8_program_is_opened_without_torch(engine: str) -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
         "import numpy as np\n"
@@ -78,7 +104,7 @@ def test_an_int8_program_is_opened_without_torch() -> None:
         "from vitsmith.engines.settings import Settings\n"
         "from vitsmith.models.config import ViTConfig\n"
         "config = ViTConfig(width=64, depth=2, heads=1, mlp_width=64, patch=(8, 8), image_size=(16, 16))\n"
-        "program = open_program(config, 'onnx', Settings(threads=1, precision='int8'))\n"
+        f"program = open_program(config, {engine!r}, Settings(threads=1, precision='int8'))\n"
         "out = program.run(np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32))\n"
         "assert out.shape == (3, 1000) and np.isfinite(out).all() and out.std() > 0.1, out\n"
     )

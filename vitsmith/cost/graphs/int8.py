@@ -1,11 +1,12 @@
-"""int8: a graph in float32 with its products rounded where `compress/quantize` rounds them, with ranges on no images.
+"""int8: a graph in float32 with its products rounded where `compress/quantize` rounds them, with ranges of no images.
 
 Rounded tensors go through QuantizeLinear and DequantizeLinear, which both engines replace by products in int8.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,20 +30,80 @@ class Codes:
     zero: int
 
 
+ONNX = Codes("int8", -3)
+OPENVINO, SYMMETRIC = Codes("uint8", 125), Codes("int8", 0)
+"""Of OpenVINO: of activations, and of queries and keys."""
+HEADS = ("attention_pool", "representation", "unit", "head", "distillation_head")
+"""Parts whose products stay in float for OpenVINO; their weights begin so."""
+MOVES = ("Reshape", "Transpose")
+"""Operations that only move numbers. OpenVINO rounds before them, and before a factor that is one number."""
+
+
 def quantized_for_onnx(g: Graph) -> Graph:
     """The same graph for onnxruntime: products with matrices of weights in int8, as `OnnxPrograms` chooses them."""
     rounding = _Rounding(g)
     for node in g.nodes:
         if _has_matrix(g, node):
-            rounding.product(node, Codes("int8", -3), axis=1)
+            rounding.product(node, (rounding.input(node.inputs[0], ONNX), rounding.weight(node.inputs[1], axis=1)))
         else:
-            rounding.made.nodes.append(node)
+            rounding.append(node)
     return rounding.made
+
+
+def quantized_for_openvino(g: Graph) -> Graph:
+    """The same graph for OpenVINO, as `OpenVinoPrograms` chooses: also convolutions, and queries and keys."""
+    rounding = _Rounding(g)
+    moved = dict(_moved(g))
+    at_once = {moved.get(value, value): codes for value, codes in _needed(g) if value in moved or codes == SYMMETRIC}
+    if any(node.kind == "Conv" and node.inputs[0] == g.input.name for node in g.nodes):
+        at_once[g.input.name] = OPENVINO
+        rounding.replace(g.input.name, OPENVINO)
+    for node in g.nodes:
+        if node.kind == "Conv":
+            x = rounding.input(node.inputs[0], OPENVINO)
+            rounding.product(node, (x, rounding.weight(node.inputs[1], axis=0)))
+        elif _has_matrix(g, node):
+            x, rounded = node.inputs[0], not _of_head(node)
+            if rounded and moved.get(x, x) not in at_once:
+                x = rounding.input(x, OPENVINO)
+            rounding.product(node, (x, rounding.turned_weight(node.inputs[1], rounded=rounded)))
+        else:
+            rounding.append(node)
+        if node.output in at_once:
+            rounding.replace(node.output, at_once[node.output])
+    return rounding.made
+
+
+def _needed(g: Graph) -> Iterator[tuple[Value, Codes]]:
+    """What OpenVINO multiplies in int8, convolutions aside: inputs of matrices, and queries and keys."""
+    scores = {node.inputs[0] for node in g.nodes if node.kind == "Softmax"}
+    for node in g.nodes:
+        if _has_matrix(g, node) and not _of_head(node):
+            yield node.inputs[0], OPENVINO
+        elif node.kind == "MatMul" and node.output in scores:
+            yield from ((value, SYMMETRIC) for value in node.inputs)
+
+
+def _moved(g: Graph) -> Iterator[tuple[Value, Value]]:
+    """(value, what it was before operations that only move its numbers, and that alone take it)."""
+    users = Counter(name for node in g.nodes for name in node.inputs if node.kind != "Shape")
+    before: dict[Value, Value] = {}
+    for node in g.nodes:
+        x = node.inputs[0] if node.inputs else ""
+        scaled = node.kind == "Mul" and node.inputs[1] in g.constants
+        if (node.kind in MOVES or scaled) and users[x] == 1:
+            before[node.output] = before.get(x, x)
+            yield node.output, before[node.output]
 
 
 def _has_matrix(g: Graph, node: OnnxNode) -> bool:
     """Whether a node multiplies by a matrix of weights from the right."""
     return node.kind == "MatMul" and node.inputs[1] in g.weights and len(g.weights[node.inputs[1]].shape) == 2
+
+
+def _of_head(node: OnnxNode) -> bool:
+    """Whether a product by a matrix is one of `HEADS`."""
+    return node.inputs[1].split(".")[0] in HEADS
 
 
 class _Rounding:
@@ -56,23 +117,32 @@ class _Rounding:
             for name in node.inputs:
                 self._users[name].append(node)
         self._rounded: dict[Value, Value] = {}
+        self._replaced: dict[Value, Value] = {}
 
-    def product(self, node: OnnxNode, codes: Codes, *, axis: int) -> None:
-        """Appends a product of rounded inputs; `axis` is that of its weights' outputs."""
-        x, weight, *bias = node.inputs
-        inputs = (self._input(x, codes), self._weight(weight, axis), *bias)
+    def append(self, node: OnnxNode) -> None:
+        """Appends a node of the float graph."""
+        inputs = tuple(self._replaced.get(one, one) for one in node.inputs)
         self.made.nodes.append(OnnxNode(node.kind, inputs, node.output, node.attributes))
 
-    def _input(self, x: Value, codes: Codes) -> Value:
+    def product(self, node: OnnxNode, factors: tuple[Value, Value]) -> None:
+        """Appends a product of other factors, with its bias."""
+        inputs = (*factors, *node.inputs[2:])
+        self.made.nodes.append(OnnxNode(node.kind, inputs, node.output, node.attributes))
+
+    def replace(self, x: Value, codes: Codes) -> None:
+        """Appends the rounding of an activation; all its users take that from now on."""
+        self._replaced[x] = self._round(x, codes)
+
+    def input(self, x: Value, codes: Codes) -> Value:
         """A rounded activation. Products share it where nothing else takes the activation, as NNCF makes it."""
+        if x in self._replaced:
+            return self._replaced[x]
         shared = all(_has_matrix(self._g, user) for user in self._users[x])
-        if shared and x in self._rounded:
-            return self._rounded[x]
-        self._rounded[x] = self.activation(x, codes)
+        if not shared or x not in self._rounded:
+            self._rounded[x] = self._round(x, codes)
         return self._rounded[x]
 
-    def activation(self, x: Value, codes: Codes) -> Value:
-        """Appends its rounding."""
+    def _round(self, x: Value, codes: Codes) -> Value:
         name = f"{x}/int8_{len(self.made.nodes)}"
         scale, zero = f"{name}/scale", f"{name}/zero"  # constants of its own, or engines would compute equal ones once
         self.made.constants[scale] = np.array(SCALE, np.float32)
@@ -81,13 +151,20 @@ class _Rounding:
         self.made.nodes.append(OnnxNode("DequantizeLinear", (name, scale, zero), f"{name}/float"))
         return f"{name}/float"
 
-    def _weight(self, name: Value, axis: int) -> Value:
-        """A weight in int8, symmetric for each output."""
-        if name not in self._rounded:
-            self._rounded[name] = self._add_weight(name, axis)
-        return self._rounded[name]
+    def turned_weight(self, name: Value, *, rounded: bool) -> Value:
+        """A matrix that is kept as (outputs, inputs), as OpenVINO multiplies by it, in int8 or, in heads, in float."""
+        weight = self.made.weights[name]
+        self.made.weights[name] = Weight(
+            weight.shape[::-1], lambda state: weight.made(state).T, weight.centre, weight.spread
+        )
+        turned = OnnxNode(
+            "Transpose", (self.weight(name, axis=0) if rounded else name,), f"{name}/turned", {"perm": (1, 0)}
+        )
+        self.made.nodes.append(turned)
+        return turned.output
 
-    def _add_weight(self, name: Value, axis: int) -> Value:
+    def weight(self, name: Value, *, axis: int) -> Value:
+        """A weight in int8, symmetric for each output, along `axis`."""
         weight = self.made.weights.pop(name)
         others = tuple(one for one in range(len(weight.shape)) if one != axis)
         outputs = (weight.shape[axis],)
@@ -99,10 +176,9 @@ class _Rounding:
             return (weight.made(state) / scales(state)).round()
 
         self.made.weights[f"{name}/int8"] = Weight(weight.shape, codes, 0.0, CODES / LARGEST, "int8")
-        largest = LARGEST * weight.spread
-        scale = Weight(outputs, lambda state: scales(state).ravel(), largest / CODES, 0.0)
+        scale = Weight(outputs, lambda state: scales(state).ravel(), LARGEST * weight.spread / CODES, 0.0)
         self.made.weights[f"{name}/scales"] = scale
-        zero = self.made.constant(np.zeros(outputs, np.int8))
-        inputs = (f"{name}/int8", f"{name}/scales", zero)
+        self.made.constants[f"{name}/zeros"] = np.zeros(outputs, np.int8)
+        inputs = (f"{name}/int8", f"{name}/scales", f"{name}/zeros")
         self.made.nodes.append(OnnxNode("DequantizeLinear", inputs, f"{name}/float", {"axis": axis}))
         return f"{name}/float"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.graphs.graph import Graph
-from vitsmith.cost.graphs.int8 import quantized_for_onnx
+from vitsmith.cost.graphs.int8 import quantized_for_onnx, quantized_for_openvino
 from vitsmith.cost.graphs.vit import vit_graph
 from vitsmith.cost.graphs.weights import RandomNumbers
 from vitsmith.engines.program import OpenProgram
@@ -17,7 +17,7 @@ from vitsmith.models.config import ModelConfig, ViTConfig
 
 GraphEngine = Literal["onnx", "openvino"]
 """The engines whose programs are graphs that can be made here."""
-PRECISIONS: dict[GraphEngine, tuple[str, ...]] = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16")}
+PRECISIONS: dict[GraphEngine, tuple[str, ...]] = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 
 
 def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -> OpenProgram:
@@ -29,9 +29,11 @@ def open_program(config: ModelConfig, engine: GraphEngine, settings: Settings) -
     """
     _check(engine, settings.precision)
     graph = graph_of(config)
+    if settings.precision == "int8":
+        graph = quantized_for_onnx(graph) if engine == "onnx" else quantized_for_openvino(graph)
     with scratch("cost") as place:
         path = place / "model.onnx"
-        _write(quantized_for_onnx(graph) if settings.precision == "int8" else graph, path)
+        _write(graph, path)
         return _open(path, engine, settings)
 
 
@@ -52,13 +54,16 @@ def _open(path: Path, engine: GraphEngine, settings: Settings) -> OpenProgram:
         from vitsmith.engines.onnx.graph import OnnxGraph, usual_plan
 
         return OnnxGraph(path, usual_plan(settings, None), None)
+    from vitsmith.engines.openvino.core import computed_in
     from vitsmith.engines.openvino.engine import HINTS
     from vitsmith.engines.openvino.graph import OpenVinoGraph
     from vitsmith.engines.plan import default_plan
-    from vitsmith.machine import available_cores
+    from vitsmith.machine import available_cores, bf16_dot_products
 
     plan = default_plan(settings.goal, settings.threads or available_cores())
-    return OpenVinoGraph(path, HINTS[settings.precision], plan)
+    rest = "bf16" if bf16_dot_products() else "fp32"  # of an int8 program, as `quantize` chooses it
+    floats = computed_in(rest) if settings.precision == "int8" else settings.precision
+    return OpenVinoGraph(path, HINTS[floats], plan)
 
 
 def _check(engine: str, precision: str) -> None:
