@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,34 @@ def test_a_disk_that_is_away_is_told_before_an_index_follows_it(capsys, argument
     Path("photos/a.png").write_bytes(b"")
     Path("link").symlink_to("away")
     assert refused(capsys, "embed", "m", "photos", argument, "--out", "index", "--sync") == f"vitsmith: {told}\n"
+
+
+@pytest.mark.parametrize("sync", [(), ("--sync",)])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("disk", "disk: no such file or folder"),
+        ("fotos", "fotos: no such file or folder; did you mean photos?"),
+        (
+            "disk/pets/b.png",
+            "disk/pets/b.png: no such file, as there is no folder disk/pets: mount its disk, if it is on one, or leave "
+            "it out",
+        ),
+        ("https://a.org/b.png", "https://a.org/b.png is a web address, and images are files here: download it first"),
+    ],
+)
+def test_a_folder_that_is_away_is_told_of_a_list_too(capsys, monkeypatch, line: str, told: str, sync) -> None:
+    Path("photos/a.png").write_bytes(b"")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"photos/a.png\n{line}\n".encode())))
+    assert refused(capsys, "embed", "m", "-", "--out", "index", *sync) == f"vitsmith: {told}\n"
+
+
+def test_a_missing_file_of_a_list_is_reported_with_the_rest_where_its_folder_is_there(monkeypatch) -> None:
+    from vitsmith.cli.arguments.images import sources_of
+
+    Path("photos/a.png").write_bytes(b"")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"photos/a.png\nphotos/b.png\nc.png\n")))
+    assert sources_of(["-"]) == [Path("photos/a.png"), Path("photos/b.png"), Path("c.png")]
 
 
 def test_a_file_as_place_of_a_synced_index_is_refused_with_a_place_that_is_free(capsys) -> None:

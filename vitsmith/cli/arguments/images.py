@@ -24,9 +24,9 @@ def expand(arguments: list[str], *, may_be_empty: bool = False) -> Iterator[Imag
 
     A folder is searched as a data set is (`data/images/files.py`), and so is one that a pattern matches, unless the
     pattern has `**`, which matches what is in it too. Raises InputError for a folder or pattern without images, for an
-    address, and for a path that does not exist and does not end like an image file: a misspelt folder, or one whose
-    disk is not mounted. A missing file that ends like one is passed on, to be reported as unreadable. With
-    `may_be_empty`, a folder or pattern without images is told and not refused: an index may follow an empty folder.
+    address, and for a path that does not exist and does not end like an image file, or whose folder does not exist: a
+    misspelt folder, or one whose disk is not mounted. Another missing file is passed on, to be reported as unreadable.
+    With `may_be_empty`, a folder or pattern without images is told, not refused: an index may follow an empty folder.
     """
     tell_none = say if may_be_empty else _refuse
     for argument in arguments:
@@ -93,10 +93,7 @@ def _in_folder(folder: str, tell_none: TellNone) -> Iterator[Path]:
 def _matches(argument: str, tell_none: TellNone) -> Iterator[Path]:
     import glob
 
-    from vitsmith.errors import InputError
-
-    if argument.lower().startswith(("http://", "https://")) and not os.path.lexists(argument):
-        raise InputError(f"{argument} is a web address, and images are files here: download it first")
+    _check_no_address(argument)
     if os.path.lexists(argument) or not glob.has_magic(argument):
         _check_may_be_image(argument)
         yield Path(argument)
@@ -112,16 +109,42 @@ def _matches(argument: str, tell_none: TellNone) -> Iterator[Path]:
         yield from _in_folder(match, tell_none) if os.path.isdir(match) else iter([Path(match)])  # noqa: PTH112
 
 
+def _check_no_address(argument: str) -> None:
+    from vitsmith.errors import InputError
+
+    if argument.lower().startswith(("http://", "https://")) and not os.path.lexists(argument):
+        raise InputError(f"{argument} is a web address, and images are files here: download it first")
+
+
 def _check_may_be_image(argument: str) -> None:
     """Raise InputError for what is not there and was no image: nothing can be said of the images that were meant."""
     from vitsmith.data.images.files import is_image
     from vitsmith.errors import InputError
 
-    if os.path.exists(argument) or is_image(os.path.basename(argument)):  # noqa: PTH110, PTH119 - of any text
+    if os.path.exists(argument):  # noqa: PTH110 - of any text
+        return
+    folder, name = os.path.split(argument)
+    if is_image(name):
+        if _is_away(folder):
+            raise InputError(
+                f"{argument}: no such file, as there is no folder {folder}: mount its disk, if it is on one, or leave "
+                "it out"
+            )
         return
     if os.path.islink(argument):  # noqa: PTH114
         raise InputError(f"{argument} is a link to {os.readlink(argument)}, which is not there")  # noqa: PTH115
     raise InputError(f"{argument}: no such file or folder{_similar(argument)}")
+
+
+def _is_away(folder: str) -> bool:
+    """Whether a folder is certainly not there; one that cannot be looked at may be."""
+    try:
+        os.stat(folder or os.curdir)  # noqa: PTH116 - of any text
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _check_begins_there(pattern: str) -> None:
@@ -162,7 +185,7 @@ def _matches_of(pattern: Path) -> list[Path]:
 
 
 def _standard_input(tell_none: TellNone) -> Iterator[ImageSource]:
-    """Yields one image if the bytes are one, else a path for each line."""
+    """Yields one image if the bytes are one, else a path for each line, which are checked before the first is given."""
     from vitsmith.data.text.label_file import split_lines
 
     data = read_standard_input()
@@ -174,4 +197,7 @@ def _standard_input(tell_none: TellNone) -> Iterator[ImageSource]:
     paths = [line if os.path.exists(line) else line.strip() for line in lines if line.strip()]  # noqa: PTH110
     if not paths:
         tell_none("standard input is empty: give an image, or paths one a line")
+    for path in paths:
+        _check_no_address(path)
+        _check_may_be_image(path)
     yield from map(Path, paths)
