@@ -37,7 +37,7 @@ class MemoryCase:
     batches: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MemoryRow:
     """The peak of a process that runs a model, or why it has none."""
 
@@ -61,15 +61,21 @@ def measure(case: MemoryCase, ways: Sequence[tuple[str, str]]) -> Iterator[Memor
     As in `vitsmith benchmark`, single images have another process than batches, which are run in order of size.
     """
     with tempfile.TemporaryDirectory() as place, _fresh_cache(Path(place) / "cache"):
-        folders = _written(case.config, ways, Path(place))
+        described = case.title, case.config.model_dump(mode="json")
         for engine, precision in ways:
             found: dict[int, Any] = {}
+            try:
+                folder = _written(case.config, engine, precision, Path(place))
+            except Exception as error:  # whatever a foreign library throws: a program that cannot be made is told
+                reason = f"its program cannot be made: {type(error).__name__}: {error}"[:200]
+                yield from (MemoryRow(*described, engine, precision, batch, 0, reason) for batch in case.batches)
+                continue
             for goal, batches in _openings(engine, case.batches):
-                task = Task(str(folders[engine, precision]), engine, precision, None, goal, batches)
+                task = Task(str(folder), engine, precision, None, goal, batches)
                 found |= measure_memory(task)
             for batch, one in found.items():
-                described = case.title, case.config.model_dump(mode="json"), engine, precision, batch
-                yield MemoryRow(*described, *((one.bytes,) if isinstance(one, Memory) else (0, one.reason)))
+                measured = (one.bytes,) if isinstance(one, Memory) else (0, one.reason)
+                yield MemoryRow(*described, engine, precision, batch, *measured)
 
 
 def _openings(engine: str, batches: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
@@ -92,25 +98,22 @@ def _fresh_cache(folder: Path) -> Iterator[None]:
             os.environ["VITSMITH_CACHE"] = before
 
 
-def _written(config: ImageModelConfig, ways: Sequence[tuple[str, str]], place: Path) -> dict[tuple[str, str], Path]:
-    """The folder of each way. bf16 is computed from the weights or the program in fp32."""
+def _written(config: ImageModelConfig, engine: str, precision: str, place: Path) -> Path:
+    """The folder of a bundle. bf16 is computed from the weights or the program in fp32."""
     from vitsmith.choosing.measured.build import random_bundle, write_to_time
     from vitsmith.choosing.recommendation import Setup
     from vitsmith.data.images.sample_photos import sample_images
     from vitsmith.exporters.gate import GOLDEN_IMAGES
 
-    bundle = random_bundle(config).with_golden(sample_images(GOLDEN_IMAGES))
-    written: dict[tuple[str, str], Path] = {}
-    for engine, precision in ways:
-        kind = "int8" if precision == "int8" else "fp32"
-        folder = place / f"{engine}-{kind}"
-        written[engine, precision] = folder
-        if not folder.exists():
-            made = write_to_time(bundle, Setup(engine, kind), folder)
-            if engine != "torch":
-                _add_golden(made, bundle)
-            shutil.rmtree(place / f"{folder.name}-float", ignore_errors=True)
-    return written
+    kind = "int8" if precision == "int8" else "fp32"
+    folder = place / f"{engine}-{kind}"
+    if not folder.exists():
+        bundle = random_bundle(config).with_golden(sample_images(GOLDEN_IMAGES))
+        made = write_to_time(bundle, Setup(engine, kind), folder)
+        if engine != "torch":
+            _add_golden(made, bundle)
+        shutil.rmtree(place / f"{folder.name}-float", ignore_errors=True)
+    return folder
 
 
 def _add_golden(made: Bundle, original: Bundle) -> None:

@@ -1,8 +1,9 @@
-"""The peak memory of a process that runs a model: what its engine takes by itself, copies of weights, and work space.
+"""The peak memory of a process that runs a model: what its engine takes by itself, weights, and work space.
 
 Above a bare Python interpreter, with all libraries, and after the golden answers were checked, as `vitsmith benchmark`
 measures it. What the engine takes by itself was measured by calibration; how often it holds the weights, and how much
-work space an image takes, are properties of the engines (benchmarks/results/memory_prediction_*.md).
+work space an image takes, are properties of the engines (benchmarks/results/cost_memory_*.md). Work space is counted in
+`live_numbers`: the most numbers that an image holds at once.
 """
 
 from __future__ import annotations
@@ -14,49 +15,76 @@ from vitsmith.cost.probes import REFERENCE
 from vitsmith.cost.profile import EngineProfile
 from vitsmith.engines.plan import default_plan
 from vitsmith.models.config import ImageModelConfig, LiTConfig, ModelConfig
-from vitsmith.models.cost import parameters
+from vitsmith.models.cost import live_numbers, parameters
+
+MB = 1_000_000
+CHECKED = 2
+"""Images of the golden examples, which are run at once before anything else."""
 
 
 @dataclass(frozen=True)
-class Copies:
-    """What an engine holds in memory at once."""
+class Held:
+    """What an engine holds in memory of a model."""
 
+    loading: float
+    """Bytes for each byte of the weights in float32, at the fullest moment of opening."""
     weights: float
-    """Bytes for each byte of the weights in float32."""
-    tokens: float
-    """float32 numbers for each number of the tokens of one image, (tokens, width)."""
+    """The same once it is open."""
+    work: float
+    """Bytes of work space for each byte of the live numbers of the images that are computed at once."""
     images: float
-    """float32 numbers for each number of an image, (3, height, width)."""
-    together: int = 2
-    """Images that are computed at once in any case: the golden examples."""
+    """Copies of the images in float32."""
+    number: int = 4
+    """Bytes of a number of work space."""
+    fused: bool = True
+    """Whether attention never holds its scores."""
+    stream: int = 0
+    """Bytes of each further request that is computed at once."""
+    block: int = 0
+    """Bytes of the compiled kernels of a block."""
+    bundle: int = 0
+    """Bytes that a process which loads a bundle takes more than that of calibration, which makes random weights."""
 
 
-COPIES = {
-    ("torch", "fp32"): Copies(1.03, 22.0, 2.0),
-    ("torch", "bf16"): Copies(2.03, 22.0, 2.0),
-    ("onnx", "fp32"): Copies(1.13, 22.0, 2.0),
-    ("onnx", "int8"): Copies(0.6, 22.0, 2.0),
-    ("openvino", "fp32"): Copies(2.0, 22.0, 2.0),
-    ("openvino", "bf16"): Copies(2.5, 22.0, 2.0),
-    ("openvino", "int8"): Copies(0.6, 22.0, 2.0),
+HELD = {
+    # bf16 is a copy of the weights in float32, which stay; while it is made it is in float32 too
+    ("torch", "fp32"): Held(1.0, 1.0, 1.3, 2.0, bundle=-10 * MB),
+    ("torch", "bf16"): Held(2.0, 1.5, 1.3, 1.5, number=2, bundle=18 * MB),
+    # after the first call of a shape onnxruntime plans one block for all arrays, beside those that its arena keeps
+    ("onnx", "fp32"): Held(1.22, 1.22, 2.65, 1.0, fused=False, bundle=-8 * MB),
+    ("onnx", "int8"): Held(0.45, 0.45, 2.8, 1.0, fused=False, bundle=-8 * MB),
+    # the file of weights is mapped and stays in memory once it is read, beside the weights laid out for the kernels
+    ("openvino", "fp32"): Held(2.0, 2.0, 1.0, 1.0, stream=10 * MB, bundle=3 * MB),
+    ("openvino", "bf16"): Held(1.5, 1.5, 1.0, 1.0, number=2, stream=10 * MB),
+    ("openvino", "int8"): Held(0.51, 0.51, 1.0, 1.0, stream=10 * MB, block=2 * MB, bundle=3 * MB),
 }
 
 
 def peak_memory_of(config: ModelConfig, profile: EngineProfile, batch: int) -> int:
     """Bytes above those of a bare Python interpreter."""
-    copies = COPIES[profile.engine, profile.precision]
-    alone = profile.peak - _own(REFERENCE.config, copies, 1, 1)
-    at_once = max(batch, copies.together)
-    if profile.engine in CHUNKED:
-        plan = default_plan("latency" if batch == 1 else "throughput", profile.threads)
-        at_once = min(at_once, plan.chunk * plan.streams) if batch > 1 else 1
-    return round(alone + _own(config, copies, at_once, batch))
+    return memory_above(profile.peak, config, profile.engine, profile.precision, profile.threads, batch)
 
 
-def _own(config: ModelConfig, copies: Copies, at_once: int, batch: int) -> float:
-    """Bytes of the model itself: `at_once` images are computed at once, of `batch`."""
+def memory_above(peak: int, config: ModelConfig, engine: str, precision: str, threads: int, batch: int) -> int:
+    """The same, where `peak` are the bytes that calibration measured with its reference model."""
+    reference = model_memory(REFERENCE.config, engine, precision, threads, 1, checked=False)
+    own = model_memory(config, engine, precision, threads, batch)
+    return peak - reference + HELD[engine, precision].bundle + own
+
+
+def model_memory(
+    config: ModelConfig, engine: str, precision: str, threads: int, batch: int, *, checked: bool = True
+) -> int:
+    """Bytes of the model itself, its images and work space; with `checked` golden examples are run before."""
+    held = HELD[engine, precision]
     tower: ImageModelConfig = config.image if isinstance(config, LiTConfig) else config
+    at_once, streams = max(batch, CHECKED if checked else 1), 1
+    if engine in CHUNKED:
+        plan = default_plan("latency" if batch == 1 else "throughput", threads)
+        at_once, streams = min(plan.chunk * plan.streams, at_once) if batch > 1 else 1, plan.streams
     height, width = tower.image_size
-    tokens = at_once * tower.tokens * tower.width * copies.tokens
-    images = batch * 3 * height * width * copies.images
-    return 4 * (parameters(config) * copies.weights + tokens + images)
+    work = held.number * held.work * live_numbers(tower, fused=held.fused) * at_once
+    images = 4 * held.images * 3 * height * width * max(batch, CHECKED if checked else 1)
+    weights = 4 * parameters(config)
+    kernels = held.block * tower.depth + held.stream * (streams - 1)
+    return round(max(held.loading * weights, held.weights * weights + work + images) + kernels)

@@ -25,9 +25,10 @@ from vitsmith.arrays import Array
 from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.probes import REFERENCE, ShortModel, probes
 from vitsmith.engines.settings import Settings
+from vitsmith.errors import InputError
 from vitsmith.machine import free_memory, peak_memory
 from vitsmith.models.cost import parameters
-from vitsmith.process.child import answer_parent
+from vitsmith.process.child import answer_parent, try_in_child
 
 COMMAND = (sys.executable, "-m", "vitsmith.cost.session")
 
@@ -198,15 +199,33 @@ def _others(before: tuple[float, float, float]) -> float:
     return min(max(used / max((now - before[0]) * cores, 1e-9), 0.0), 1.0)
 
 
+BARE = (
+    sys.executable,
+    "-c",
+    "import vitsmith.process.child as child, vitsmith.machine as machine; "
+    "child.answer_parent()({'bare': machine.peak_memory()})",
+)
+
+
+def _bare_memory() -> int:
+    """Bytes of a Python interpreter that has not imported what measures, as this one has already.
+
+    So `vitsmith benchmark` counts them. Raises InputError.
+    """
+    done = try_in_child(BARE, {}, seconds=60)
+    if not done.answers:
+        raise InputError(f"the memory of a bare Python interpreter is not known: its process {done.how}")
+    return int(done.answers[-1]["bare"])
+
+
 def main(text: str) -> None:
     """Runs the task in `text`, JSON."""
-    bare = peak_memory()
     answer = answer_parent()
     task = SessionTask(**json.loads(text))
     from vitsmith.errors import VitsmithError
 
     try:
-        measure(task, probes(), answer, bare=bare)
+        measure(task, probes(), answer, bare=_bare_memory())
     except VitsmithError as error:
         answer({"error": str(error)})
     except Exception as error:  # whatever a foreign runtime throws

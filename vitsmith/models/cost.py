@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vitsmith.models.config import LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
+from vitsmith.models.config import ImageModelConfig, LiTConfig, MixerConfig, ModelConfig, ResNetConfig, ViTConfig
 from vitsmith.models.text_config import BertConfig, TextTransformerConfig
 
 
@@ -43,6 +43,35 @@ def flops(config: ModelConfig) -> int:
             return stem + config.depth * block + 2 * width * config.classes
         case ViTConfig():
             return _vit_flops(config)
+
+
+def live_numbers(config: ImageModelConfig, *, fused: bool = True) -> int:
+    """The most numbers that an image holds at once: in an attention, in an MLP, or in the front.
+
+    The sum before a part and its norm are held throughout: 2 N D. An MLP of width M holds its hidden numbers before, in
+    and after the activation; attention queries, keys, values, the result and its transpose, and two copies of its
+    scores unless it is `fused`.
+    """
+    tokens, width = config.tokens, config.width
+    if isinstance(config, MixerConfig):
+        hidden = max(tokens * config.channels_mlp_width, width * config.tokens_mlp_width)
+        return 2 * tokens * width + 3 * hidden
+    inner = config.attention_width
+    attention = 2 * tokens * width + 5 * tokens * inner
+    if not fused:
+        attention = max(attention, 2 * tokens * width + 3 * tokens * inner + 2 * config.heads * tokens**2)
+    mlp = 2 * tokens * width + (5 if config.block.gated else 3) * tokens * config.mlp_width
+    return max(attention, mlp, _front_numbers(config))
+
+
+def _front_numbers(config: ViTConfig) -> int:
+    """Numbers of a ResNet front at its widest: a convolution's input, its output and their normalised copy."""
+    if config.resnet is None:
+        return 0
+    height, width = config.image_size
+    stem = (height // 2) * (width // 2) * config.resnet.stem_width
+    first = (height // 4) * (width // 4) * 4 * config.resnet.stem_width if config.resnet.stages else 0
+    return 3 * max(stem, first)
 
 
 def _vit_parameters(config: ViTConfig) -> int:

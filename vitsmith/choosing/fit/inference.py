@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitsmith.amounts import bytes_text
+from vitsmith.cost.memory import HELD
 from vitsmith.errors import InputError, UnknownNameError
-from vitsmith.models.config import ImageModelConfig, LiTConfig, MixerConfig, ModelConfig, ViTConfig
-from vitsmith.models.cost import parameters
+from vitsmith.models.config import ImageModelConfig, LiTConfig, ModelConfig
+from vitsmith.models.cost import live_numbers, parameters
 
 Device = Literal["cpu", "gpu"]
 DEVICES = ("cpu", "gpu")
@@ -23,11 +24,12 @@ LEFT_OUT = "the driver's own memory, other programs on the device, and images th
 _BASE = {"cpu": 300_000_000, "gpu": 96 * 2**20}
 """CPU: the libraries of torch in a process, from benchmarks/results/memory_prediction_*.md. GPU: workspaces of cuBLAS,
 as in training/memory/plan.py."""
-_HOLES = {"cpu": 1.5, "gpu": 1.0}
-"""Memory that the heap takes for each byte of activations: glibc leaves holes of half (training/memory/plan.py)."""
+_ON_CPU = HELD["torch", "fp32"]
+_HOLES = {"cpu": _ON_CPU.work, "gpu": 1.0}
+"""Memory that the heap takes for each byte of activations: glibc leaves holes."""
 _NUMBER = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes
 _MANY = 1_000_000
-_PIXELS = 2 * 4  # an image as it is given, and on the device, in float32
+_PIXELS = 4 * _ON_CPU.images  # an image as it is given, and on the device, in float32
 
 
 @dataclass(frozen=True)
@@ -112,32 +114,5 @@ def inference_memory(
 def image_bytes(config: ImageModelConfig, *, precision: str, device: Device, fused: bool = True) -> int:
     """Bytes that each image of a batch adds to the fullest moment."""
     height, width = config.image_size
-    numbers = _HOLES[device] * _numbers(config, fused=fused) * _NUMBER[precision]
+    numbers = _HOLES[device] * live_numbers(config, fused=fused) * _NUMBER[precision]
     return round(numbers + _PIXELS * 3 * height * width)
-
-
-def _numbers(config: ImageModelConfig, *, fused: bool) -> int:
-    """The most numbers that an image holds at once: in an attention, in an MLP, or in the front.
-
-    The sum before a part and its norm are held throughout: 2 T D, for T tokens of width D. An MLP of width M holds its
-    hidden numbers before, in and after the activation; attention queries, keys, values, the result and its transpose.
-    """
-    tokens, width = config.tokens, config.width
-    if isinstance(config, MixerConfig):
-        hidden = max(tokens * config.channels_mlp_width, width * config.tokens_mlp_width)
-        return 2 * tokens * width + 3 * hidden
-    assert isinstance(config, ViTConfig)
-    inner = config.attention_width
-    attention = 2 * tokens * width + 5 * tokens * inner + (0 if fused else 2 * config.heads * tokens**2)
-    mlp = 2 * tokens * width + (5 if config.block.gated else 3) * tokens * config.mlp_width
-    return max(attention, mlp, _front(config))
-
-
-def _front(config: ViTConfig) -> int:
-    """Numbers of a ResNet front at its widest: a convolution's input, its output and their normalised copy."""
-    if config.resnet is None:
-        return 0
-    height, width = config.image_size
-    stem = (height // 2) * (width // 2) * config.resnet.stem_width
-    first = (height // 4) * (width // 4) * 4 * config.resnet.stem_width if config.resnet.stages else 0
-    return 3 * max(stem, first)
