@@ -5,8 +5,8 @@
     python benchmarks/memory_prediction.py --fit --rows FILE.jsonl                  # the models that it was fitted to
 
 The models are drawn by a seed made of the commit of the predictor, so nothing could be tuned on them, and each meets
-three of all engines and precisions. A model has random weights; its program is written as `export` and `quantize` write
-it, with golden answers of its own. Each is then run as `vitsmith benchmark` measures memory: a process loads the bundle,
+three of all engines and precisions. A model has random weights; its program is written as `export` and `quantize` do,
+with golden answers of its own. Each is then run as `vitsmith benchmark` measures memory: a process loads the bundle,
 opens the engine, checks the golden answers and runs the batch twice, with a cache that knows nothing. Measured is the
 peak above a bare Python interpreter. Predicted is that of `predict_cost`: what a process of calibration takes here (the
 first step of `vitsmith calibrate`; of int8 that of fp32), and what is known of the engine and the configuration.
@@ -59,7 +59,7 @@ def drawn(seed: int, models: int) -> list[Case]:
 
 def held_out(seed: int, models: int) -> Iterator[MemoryRow]:
     found = drawn(seed, models)
-    ways: list[list[tuple[str, str]]] = fraction(len(found), WAYS, seed)  # type: ignore[arg-type]
+    ways: Any = fraction(len(found), WAYS, seed)  # type: ignore[arg-type]
     for case, its in zip(found, ways, strict=True):
         yield from measure(MemoryCase(case.title, case.config, (case.batch,)), its)
 
@@ -74,7 +74,7 @@ def fitted() -> Iterator[MemoryRow]:
 # ---------------------------------------------------------------- predicting
 
 
-class _Known(Exception):
+class _KnownError(Exception):
     """The first answer of a calibration is there."""
 
 
@@ -90,12 +90,12 @@ def bases() -> dict[str, int]:
         def on_answer(answer: Mapping[str, Any], way: str = way) -> None:
             if "peak" in answer:
                 found[way] = answer["peak"]
-                raise _Known
+                raise _KnownError
 
         task = {"engine": engine, "precision": precision, "threads": available_cores(), "seconds": 1.0}
         try:
             follow_child(COMMAND, task, seconds=300, on_answer=on_answer)
-        except _Known:
+        except _KnownError:
             continue
     return found
 
@@ -109,7 +109,7 @@ def predicted(row: MemoryRow, known: Mapping[str, int]) -> int:
 # ---------------------------------------------------------------- telling
 
 
-def report(rows: Sequence[MemoryRow], known: Mapping[str, int], title: str) -> str:
+def report(rows: Sequence[MemoryRow], known: Mapping[str, int], title: str, drawn_by: str = "") -> str:
     """The page of results."""
     versions = ", ".join(
         f"{name} {installed_version(name)}" for name in ("torch", "onnxruntime", "openvino") if installed_version(name)
@@ -118,8 +118,8 @@ def report(rows: Sequence[MemoryRow], known: Mapping[str, int], title: str) -> s
     lines = [
         f"# {title}",
         "",
-        f"`python benchmarks/memory_prediction.py`, {datetime.date.today()}, {describe_machine()}; {versions}. Predictor: "
-        f"commit {predictor_commit()[:12]}. MB (10^6 bytes) above a bare interpreter.",
+        f"`python benchmarks/memory_prediction.py`, {datetime.date.today()}, {describe_machine()}; {versions}. "
+        f"{drawn_by}MB (10^6 bytes) above a bare interpreter.",
         "",
         *_summary(list(errors.values())),
         "",
@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--rows", type=Path, help="keep the measured rows, for --read")
-    parser.add_argument("--read", type=Path, help="rows that were measured before")
+    parser.add_argument("--read", type=Path, help="rows that were measured before, of the same --seed or --fit")
     parser.add_argument("--fit", action="store_true", help="the models that the predictor was fitted to")
     parser.add_argument("--models", type=int, default=sum(DRAWN.values()))
     parser.add_argument("--seed", type=int, default=int(predictor_commit()[:8], 16))
@@ -187,7 +187,8 @@ def main() -> None:
             if options.rows:
                 options.rows.write_text("".join(json.dumps(asdict(one)) + "\n" for one in rows))
     what = "that it was fitted to" if options.fit else "drawn by a seed"
-    text = report(rows, known, f"Predicted and measured peak memory of models {what}")
+    drawn_by = "" if options.fit else f"Seed {options.seed}. "
+    text = report(rows, known, f"Predicted and measured peak memory of models {what}", drawn_by)
     print(text)
     if options.out:
         options.out.write_text(text)
