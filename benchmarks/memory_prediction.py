@@ -1,6 +1,6 @@
 """How near predicted peak memory comes to what a process takes, on models that nothing was fitted to.
 
-    python benchmarks/memory_prediction.py [--out benchmarks/results/FILE.md] [--rows FILE.jsonl] [--models 12]
+    python benchmarks/memory_prediction.py [--out benchmarks/results/FILE.md] [--rows FILE.jsonl] [--only 0 1 ...]
     python benchmarks/memory_prediction.py --read FILE.jsonl --out FILE.md          # the same rows, judged anew
     python benchmarks/memory_prediction.py --fit --rows FILE.jsonl                  # the models that it was fitted to
 
@@ -9,7 +9,8 @@ three of all engines and precisions. A model has random weights; its program is 
 with golden answers of its own. Each is then run as `vitsmith benchmark` measures memory: a process loads the bundle,
 opens the engine, checks the golden answers and runs the batch twice, with a cache that knows nothing. Measured is the
 peak above a bare Python interpreter. Predicted is that of `predict_cost`: what a process of calibration takes here (the
-first step of `vitsmith calibrate`; of int8 that of fp32), and what is known of the engine and the configuration.
+first step of `vitsmith calibrate`; where int8 is not calibrated, that of fp32), and what is known of the engine and the
+configuration. The models of --fit run their batches in one process, the smallest first.
 
 'fit' beside it is what `recommend --device-memory` says of torch, for a device that was not calibrated.
 """
@@ -29,7 +30,9 @@ from latency_design import Case, cases, fraction, predictor_commit
 from memory_rows import WAYS, MemoryCase, MemoryRow, measure
 
 from vitsmith.choosing.fit.inference import inference_memory
-from vitsmith.cost.memory import memory_above
+from vitsmith.cost.calibrate import PRECISIONS
+from vitsmith.cost.memory import memory_above, model_memory
+from vitsmith.cost.probes import REFERENCE
 from vitsmith.cost.session import COMMAND
 from vitsmith.engines.tuning_cache import installed_version
 from vitsmith.machine import available_cores, describe_machine
@@ -47,28 +50,28 @@ FITTED = (("ViT-Ti/16", 224), ("ViT-B/32", 224), ("Mixer-S/16", 224), ("R+ViT-Ti
 """The models, and their pixels, that the predictor was fitted to."""
 
 
-def drawn(seed: int, models: int) -> list[Case]:
+def drawn(seed: int) -> list[Case]:
     """The models of a seed, the largest last."""
     left, found = dict(DRAWN), []
     for case in cases(seed):
         if left.get(case.kind, 0):
             left[case.kind] -= 1
             found.append(case)
-    return sorted(found, key=lambda case: list(DRAWN).index(case.kind))[:models]
+    return sorted(found, key=lambda case: list(DRAWN).index(case.kind))
 
 
-def held_out(seed: int, models: int) -> Iterator[MemoryRow]:
-    found = drawn(seed, models)
+def held_out(seed: int, only: Sequence[int]) -> Iterator[MemoryRow]:
+    found = drawn(seed)
     ways: Any = fraction(len(found), WAYS, seed)  # type: ignore[arg-type]
-    for case, its in zip(found, ways, strict=True):
-        yield from measure(MemoryCase(case.title, case.config, (case.batch,)), its)
+    for number in only:
+        case = found[number]
+        yield from measure(MemoryCase(case.title, case.config, (case.batch,)), ways[number])
 
 
 def fitted() -> Iterator[MemoryRow]:
     for name, side in FITTED:
         config: Any = configure(name, image_size=side)
-        for batch in (1, 8) if side > 224 else (1, 8, 32):
-            yield from measure(MemoryCase(name, config, (batch,)), WAYS)
+        yield from measure(MemoryCase(name, config, (1, 8) if side > 224 else (1, 8, 32)), WAYS)
 
 
 # ---------------------------------------------------------------- predicting
@@ -83,8 +86,8 @@ def bases() -> dict[str, int]:
     found: dict[str, int] = {}
     for engine, precision in WAYS:
         way = f"{engine} {precision}"
-        if precision == "int8":
-            found[way] = found[f"{engine} fp32"]
+        if precision not in PRECISIONS[engine]:
+            found[way] = _as_fp32(engine, precision, found[f"{engine} fp32"])
             continue
 
         def on_answer(answer: Mapping[str, Any], way: str = way) -> None:
@@ -98,6 +101,14 @@ def bases() -> dict[str, int]:
         except _KnownError:
             continue
     return found
+
+
+def _as_fp32(engine: str, precision: str, peak: int) -> int:
+    """What calibration would measure of a precision that it does not know: the same engine, other weights."""
+    own, usual = (
+        model_memory(REFERENCE.config, engine, one, available_cores(), 1, checked=False) for one in (precision, "fp32")
+    )
+    return peak - usual + own
 
 
 def predicted(row: MemoryRow, known: Mapping[str, int]) -> int:
@@ -130,6 +141,9 @@ def report(rows: Sequence[MemoryRow], known: Mapping[str, int], title: str, draw
         own = [abs(error) for row, error in errors.items() if row.way == way]
         if own:
             lines.append(f"| {way} | {len(own)} | {statistics.median(own):.1%} | {max(own):.1%} |")
+    fits = [abs(_fit(row)) for row in errors if row.engine == "torch"]
+    if fits:
+        lines.append(f"| 'fit', of torch | {len(fits)} | {statistics.median(fits):.1%} | {max(fits):.1%} |")
     lines += ["", "| model | pixels | engine | batch | predicted | measured | error | 'fit' |"]
     lines += ["|---|---|---|---:|---:|---:|---:|---:|"]
     lines += [_row(row, known, error) for row, error in sorted(errors.items(), key=lambda item: -abs(item[1]))]
@@ -155,15 +169,18 @@ def _summary(errors: Sequence[float]) -> list[str]:
 
 def _row(row: MemoryRow, known: Mapping[str, int], error: float) -> str:
     height, width = row.config["image_size"]
-    fit = ""
-    if row.engine == "torch":
-        config = parse_config(row.config)
-        found = inference_memory(config, row.batch, precision=row.precision, device="cpu").predicted
-        fit = f"{found / row.bytes - 1:+.1%}"
+    fit = f"{_fit(row):+.1%}" if row.engine == "torch" else ""
     return (
         f"| {row.title} | {height}x{width} | {row.way} | {row.batch} | {predicted(row, known) / 1e6:.0f} | "
         f"{row.bytes / 1e6:.0f} | {error:+.1%} | {fit} |"
     )
+
+
+def _fit(row: MemoryRow) -> float:
+    """The error of what is predicted for a device that was not calibrated."""
+    config = parse_config(row.config)
+    found = inference_memory(config, row.batch, precision=row.precision, device="cpu")
+    return found.predicted / row.bytes - 1
 
 
 def main() -> None:
@@ -172,7 +189,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="keep the measured rows, for --read")
     parser.add_argument("--read", type=Path, help="rows that were measured before, of the same --seed or --fit")
     parser.add_argument("--fit", action="store_true", help="the models that the predictor was fitted to")
-    parser.add_argument("--models", type=int, default=sum(DRAWN.values()))
+    parser.add_argument("--only", type=int, nargs="*", default=range(sum(DRAWN.values())), help="numbers of models")
     parser.add_argument("--seed", type=int, default=int(predictor_commit()[:8], 16))
     options = parser.parse_args()
     known = bases()
@@ -180,7 +197,7 @@ def main() -> None:
         rows = [MemoryRow(**json.loads(line)) for line in options.read.read_text().splitlines()]
     else:
         rows = []
-        for row in fitted() if options.fit else held_out(options.seed, options.models):
+        for row in fitted() if options.fit else held_out(options.seed, options.only):
             rows.append(row)
             told = row.failed or _row(row, known, predicted(row, known) / row.bytes - 1)
             print(told, flush=True)
