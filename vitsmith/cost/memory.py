@@ -23,7 +23,7 @@ CHECKED = 2
 
 
 @dataclass(frozen=True)
-class Held:
+class EngineHoldings:
     """What an engine holds in memory of a model."""
 
     loading: float
@@ -48,15 +48,15 @@ class Held:
 
 HELD = {
     # bf16 is a copy of the weights in float32, which stay; while it is made it is in float32 too
-    ("torch", "fp32"): Held(1.0, 1.0, 1.3, 2.0, bundle=-10 * MB),
-    ("torch", "bf16"): Held(2.0, 1.5, 1.3, 1.5, number=2, bundle=18 * MB),
+    ("torch", "fp32"): EngineHoldings(1.0, 1.0, 1.3, 2.0, bundle=-10 * MB),
+    ("torch", "bf16"): EngineHoldings(2.0, 1.5, 1.3, 1.5, number=2, bundle=18 * MB),
     # after the first call of a shape onnxruntime plans one block for all arrays, beside those that its arena keeps
-    ("onnx", "fp32"): Held(1.22, 1.22, 2.65, 1.0, fused=False, bundle=-8 * MB),
-    ("onnx", "int8"): Held(0.45, 0.45, 2.8, 1.0, fused=False, bundle=-8 * MB),
+    ("onnx", "fp32"): EngineHoldings(1.22, 1.22, 2.65, 1.0, fused=False, bundle=-8 * MB),
+    ("onnx", "int8"): EngineHoldings(0.45, 0.45, 2.8, 1.0, fused=False, bundle=-8 * MB),
     # the file of weights is mapped and stays in memory once it is read, beside the weights laid out for the kernels
-    ("openvino", "fp32"): Held(2.0, 2.0, 1.0, 1.0, stream=10 * MB, bundle=3 * MB),
-    ("openvino", "bf16"): Held(1.5, 1.5, 1.0, 1.0, number=2, stream=10 * MB),
-    ("openvino", "int8"): Held(0.51, 0.51, 1.0, 1.0, stream=10 * MB, block=2 * MB, bundle=3 * MB),
+    ("openvino", "fp32"): EngineHoldings(2.0, 2.0, 1.0, 1.0, stream=10 * MB, bundle=3 * MB),
+    ("openvino", "bf16"): EngineHoldings(1.5, 1.5, 1.0, 1.0, number=2, stream=10 * MB),
+    ("openvino", "int8"): EngineHoldings(0.51, 0.51, 1.0, 1.0, stream=10 * MB, block=2 * MB, bundle=3 * MB),
 }
 
 
