@@ -8,12 +8,13 @@ from typing import Literal
 from vitsmith.cost.cost import UnpredictedError
 from vitsmith.cost.graphs.graph import Graph
 from vitsmith.cost.graphs.int8 import quantized_for_onnx, quantized_for_openvino
+from vitsmith.cost.graphs.mixer import mixer_graph
 from vitsmith.cost.graphs.vit import vit_graph
 from vitsmith.cost.graphs.weights import RandomNumbers
 from vitsmith.engines.program import OpenProgram
 from vitsmith.engines.settings import Settings
 from vitsmith.files.atomic import scratch
-from vitsmith.models.config import ModelConfig, ViTConfig
+from vitsmith.models.config import MixerConfig, ModelConfig, ViTConfig
 
 GraphEngine = Literal["onnx", "openvino"]
 """The engines whose programs are graphs that can be made here."""
@@ -41,6 +42,8 @@ def graph_of(config: ModelConfig) -> Graph:
     """The graph in float32 of a configuration. Raises UnpredictedError for what is not covered."""
     if isinstance(config, ViTConfig):
         return vit_graph(config)
+    if isinstance(config, MixerConfig):
+        return mixer_graph(config)
     raise UnpredictedError(f"no graph can be made of a model of the family {config.family!r}")
 
 
