@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from tests.compress.quantize.speeds import FAST
-from tests.tiny import CONFIGS, pictures, tiny_inputs, tiny_lit, tiny_model
+from tests.tiny import CONFIGS, VIT, pictures, tiny_inputs, tiny_lit, tiny_model
 from vitsmith import Bundle
 from vitsmith.compress.images import read_tensors, unlabelled_images
 from vitsmith.compress.quantize.layers import nodes_by_site
@@ -26,6 +26,7 @@ from vitsmith.compress.quantize.schemes import (
 from vitsmith.engines.open import open_engine
 from vitsmith.engines.openvino.core import openvino_core
 from vitsmith.exporters.parts import parts_of
+from vitsmith.models.configure import change
 from vitsmith.specs import ProgramSpec
 from vitsmith.weights.bundle.folder import read_bundle, write_bundle
 
@@ -105,6 +106,22 @@ def test_what_is_int8_is_int8_and_what_is_float_is_float(
     assert "patches" not in programs.sites or engine == "openvino"
     assert ("resnet" in programs.sites) == (engine == "openvino" and name == "hybrid-stages")
     assert capfd.readouterr().out == "", "NNCF's bars are silenced"
+
+
+@pytest.mark.parametrize("head_bias", [True, False])
+def test_openvino_keeps_the_head_in_float_with_and_without_a_bias(tmp_path: Path, head_bias: bool) -> None:
+    """Without one the product itself gives the output of the graph, and OpenVINO names it after that."""
+    bundle = Bundle.of(tiny_model(change(VIT, head_bias=head_bias)))
+    images = read_tensors(bundle, pictures(4))
+    programs = PROGRAMS["openvino"](parts_of(bundle, images), tmp_path)
+    for kind in ("static", "dynamic"):
+        place = tmp_path / kind
+        place.mkdir()
+        programs.write(Scheme(kind), images, place)
+        constants = [op for op in openvino_core().read_model(place / "model.xml").get_ops() if not op.inputs()]
+        types = {op.get_friendly_name(): op.get_element_type().get_type_name() for op in constants}
+        assert types["head.weight"] == "f32", kind
+        assert "i8" in types.values(), kind
 
 
 def test_of_lit_the_image_tower_becomes_int8_and_texts_stay(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from vitsmith.choosing.candidates import image_tower, with_merging
 from vitsmith.choosing.catalogue import Checkpoint
@@ -62,13 +61,17 @@ def _weights(checkpoint: Checkpoint, setup: Setup, *, local: bool) -> Bundle:
 
 
 def random_bundle(config: ImageModelConfig) -> Bundle:
-    """A model with random weights that gives every image other answers."""
-    with torch.random.fork_rng(devices=[]):
+    """A model with random weights that gives every image other answers, and computes all that a trained one does.
+
+    Of fresh weights a head is zero, so are biases, and factors are one: engines leave out what adds 0 or multiplies
+    by 1.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = build(config)
         for parameter in model.parameters():
-            if parameter.ndim > 1 and not parameter.any():  # a fresh head: all answers would be the same
-                nn.init.normal_(parameter, std=0.02)
+            if parameter.ndim == 1 or not parameter.any():
+                parameter += torch.empty_like(parameter).normal_(std=0.02)
     return Bundle.of(model)
 
 

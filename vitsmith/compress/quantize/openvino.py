@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,13 @@ class OpenVinoPrograms:
             if part.name == "model":
                 graph = onnx.load(path, load_external_data=False)
                 named, matching = nodes_by_site(graph), set(matching_nodes(graph))
+                outputs = _nodes_of_outputs(graph)
             self._save(openvino_from_onnx(path), folder / f"{part.name}.xml")
             for written in folder.glob(f"{path.name}*"):
                 written.unlink()
         kinds = {op.get_friendly_name(): op.get_type_name() for op in self._read().get_ops()}
-        self._sites = {site: _renamed(kinds, set(names)) for site, names in named.items()}
-        self._matching = _renamed(kinds, matching)
+        self._sites = {site: _renamed(kinds, set(names), outputs) for site, names in named.items()}
+        self._matching = _renamed(kinds, matching, outputs)
         self._products = {name for name, kind in kinds.items() if kind in ("MatMul", "Convolution")}
 
     @property
@@ -85,6 +86,15 @@ class OpenVinoPrograms:
         self._openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def _renamed(names: Iterable[str], wanted: set[str]) -> list[str]:
-    """OpenVINO's names of ONNX nodes: the same, with a suffix where a bias became an operation of its own."""
-    return [name for name in names if name.split("/")[0] in wanted]
+def _nodes_of_outputs(graph: Any) -> dict[str, str]:
+    """By name of each output of an ONNX graph: the node that gives it."""
+    outputs = {one.name for one in graph.graph.output}
+    return {name: node.name for node in graph.graph.node for name in node.output if name in outputs}
+
+
+def _renamed(names: Iterable[str], wanted: set[str], outputs: Mapping[str, str]) -> list[str]:
+    """OpenVINO's names of ONNX nodes: the same, with a suffix where a bias became an operation of its own.
+
+    The operation that gives an output of the graph has the name of the output.
+    """
+    return [name for name in names if outputs.get(name, name.split("/")[0]) in wanted]
