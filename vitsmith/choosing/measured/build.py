@@ -71,7 +71,7 @@ def random_bundle(config: ImageModelConfig) -> Bundle:
         model = build(config)
         for parameter in model.parameters():
             if parameter.ndim == 1 or not parameter.any():
-                parameter += torch.empty_like(parameter).normal_(std=0.02)
+                parameter.add_(torch.empty_like(parameter).normal_(std=0.02))
     return Bundle.of(model)
 
 
