@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.cost.graphs.exports import layers_of
-from tests.tiny import VIT, tiny_inputs, tiny_model
+from tests.tiny import MIXER, VIT, tiny_inputs, tiny_model
 from vitsmith.compress.quantize.layers import HEADS as HEADS_IN_FLOAT
 from vitsmith.compress.quantize.onnx import OnnxPrograms
 from vitsmith.compress.quantize.openvino import OpenVinoPrograms
@@ -26,14 +26,15 @@ from vitsmith.engines.onnx.session import open_session
 from vitsmith.engines.openvino.graph import compile_graph
 from vitsmith.engines.plan import Plan
 from vitsmith.exporters.parts import parts_of
-from vitsmith.models.config import ViTConfig
+from vitsmith.models.config import ImageModelConfig
 from vitsmith.models.configure import change
 from vitsmith.models.parts import BlockConfig, PositionEmbeddingConfig, RotaryConfig
 from vitsmith.weights.bundle.bundle import Bundle
 
-CONFIGS = {
+CONFIGS: dict[str, ImageModelConfig] = {
     "plain": VIT,
     "gated, normed": change(VIT, block=BlockConfig(gated=True, qk_norm=True, attention_norm=True, mlp_norm=True)),
+    "mixer": MIXER,
 }
 OPENVINO = CONFIGS | {
     "rotary alone, registers": change(
@@ -46,7 +47,7 @@ OPENVINO = CONFIGS | {
 """Others differ more for OpenVINO, which rounds queries and keys too, and has names of its own for a last product."""
 
 
-def _bundle(config: ViTConfig) -> Bundle:
+def _bundle(config: ImageModelConfig) -> Bundle:
     return Bundle.of(tiny_model(config))
 
 

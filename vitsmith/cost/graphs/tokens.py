@@ -8,12 +8,17 @@ from __future__ import annotations
 from vitsmith.cost.graphs.graph import END, Graph, Value
 from vitsmith.cost.graphs.norms import norm
 from vitsmith.cost.graphs.patches import embed_patches
+from vitsmith.cost.graphs.resnet import resnet
 from vitsmith.models.config import ViTConfig
 
 
 def embed(g: Graph, config: ViTConfig) -> Value:
     """Images -> (B, N, D): the tokens before the patches, and the patches, with their learned positions."""
-    patches = embed_patches(g, config, g.input.name, 3)
+    seen, channels = g.input.name, 3
+    if config.resnet is not None:
+        maps = resnet(g, config.resnet, seen, config.image_size)
+        seen, channels = maps.value, maps.channels
+    patches = embed_patches(g, config, seen, channels)
     if config.patch_norm:
         patches = norm(g, config, "patch_norm", patches)
     before = _tokens_before(g, config)

@@ -40,7 +40,7 @@ def encode(g: Graph, config: ViTConfig) -> Value:
 
 
 def _check(config: ViTConfig) -> None:
-    parts = {"resnet": config.resnet, "merge": config.merge}
+    parts = {"merge": config.merge}
     missing = [name for name, there in parts.items() if there]
     if missing:
         raise UnpredictedError(f"no graph can be made of a model with {', '.join(missing)}")
