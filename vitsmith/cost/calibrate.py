@@ -38,6 +38,8 @@ from vitsmith.version import __version__
 
 SECONDS = 17.0
 """Most seconds of measurement an engine and precision; with its start and end it stays below 20."""
+MEASURED = 2
+"""Raised when the same short models are measured in another way: profiles in the cache are of the old one then."""
 LONGEST = 120
 """Seconds after which a measuring process is stopped: slow machines need longer for the models that must be timed."""
 
@@ -252,4 +254,4 @@ def _question(way: EngineWay) -> dict[str, Any]:
     listed = hashlib.sha256(to_json(fields, sort_keys=True).encode()).hexdigest()[:32]
     package = ENGINES[way.engine].package
     gpus = {"gpus": found} if way.engine == "torch" and (found := visible_gpus()) else {}
-    return question(f"calibration {way}", listed, (package,), threads=way.threads, **gpus)
+    return question(f"calibration {MEASURED} {way}", listed, (package,), threads=way.threads, **gpus)

@@ -34,6 +34,8 @@ class EngineHoldings:
     """Bytes of work space for each byte of the live numbers of the images that are computed at once."""
     images: float
     """Copies of the images in float32."""
+    planned: float = 0.0
+    """The same as `work` of a batch that comes again, beside what its first call took."""
     number: int = 4
     """Bytes of a number of work space."""
     fused: bool = True
@@ -51,8 +53,8 @@ HELD = {
     ("torch", "fp32"): EngineHoldings(1.0, 1.0, 1.3, 2.0, bundle=-10 * MB),
     ("torch", "bf16"): EngineHoldings(2.0, 1.5, 1.3, 1.5, number=2, bundle=18 * MB),
     # after the first call of a shape onnxruntime plans one block for all arrays, beside those that its arena keeps
-    ("onnx", "fp32"): EngineHoldings(1.22, 1.22, 2.65, 1.0, fused=False, bundle=-8 * MB),
-    ("onnx", "int8"): EngineHoldings(0.45, 0.45, 2.8, 1.0, fused=False, bundle=-8 * MB),
+    ("onnx", "fp32"): EngineHoldings(1.22, 1.22, 1.4, 1.0, 1.25, fused=False, bundle=-8 * MB),
+    ("onnx", "int8"): EngineHoldings(0.45, 0.45, 1.5, 1.0, 1.3, fused=False, bundle=-8 * MB),
     # the file of weights is mapped and stays in memory once it is read, beside the weights laid out for the kernels
     ("openvino", "fp32"): EngineHoldings(2.0, 2.0, 1.0, 1.0, stream=10 * MB, bundle=3 * MB),
     ("openvino", "bf16"): EngineHoldings(1.5, 1.5, 1.0, 1.0, number=2, stream=10 * MB),
@@ -83,7 +85,8 @@ def model_memory(
         plan = default_plan("latency" if batch == 1 else "throughput", threads)
         at_once, streams = min(plan.chunk * plan.streams, at_once) if batch > 1 else 1, plan.streams
     height, width = tower.image_size
-    work = held.number * held.work * live_numbers(tower, fused=held.fused) * at_once
+    copies = max(held.work * at_once, (held.work + held.planned) * min(batch, at_once))
+    work = held.number * copies * live_numbers(tower, fused=held.fused)
     images = 4 * held.images * 3 * height * width * max(batch, CHECKED if checked else 1)
     weights = 4 * parameters(config)
     kernels = held.block * tower.depth + held.stream * (streams - 1)
