@@ -256,13 +256,13 @@ def test_interrupted_training_leaves_no_half_bundle(folder, ending) -> None:
         [sys.executable, "-m", "vitsmith", *command.split()], stderr=subprocess.PIPE, text=True, env=environment
     )
     log = folder / "runs/train/digits-mu_16/metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240  # a busy machine
     while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(ending)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err.splitlines()[-1].startswith("vitsmith: stopped after")
+    assert process.returncode == 2, err
+    assert err.splitlines()[-1].startswith("vitsmith: stopped after"), err
     assert err.splitlines()[-1].endswith("vitsmith train --resume runs/train/digits-mu_16")
     assert "Traceback" not in err
     left = sorted(path.name for path in log.parent.iterdir())

@@ -81,6 +81,14 @@ def test_the_graph_moves_no_packed_tensor_apart_and_pools_without_keys_of_all_to
     assert (width, 2 * width) not in shapes.values() and (width, heads) in shapes.values()
 
 
+def test_kernels_are_standardised_before_the_graph_is_written(tmp_path: Path) -> None:
+    model = tiny_model(CONFIGS["hybrid-stages"])
+    part = Part("model", model, tiny_inputs(model.config, 2)[0].numpy(), "images", "logits")
+    write_graph(part, tmp_path / "model.onnx")
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
+    assert kinds["Conv"] > 0 and not kinds["Sqrt"] and not kinds["Div"]
+
+
 def test_the_last_block_computes_the_query_of_the_token_that_is_pooled_alone(tmp_path: Path) -> None:
     model = tiny_model(change(towers()["dinov3-gated"], pooling="token"))
     images = tiny_inputs(model.config, 2)[0].numpy()

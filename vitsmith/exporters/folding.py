@@ -9,11 +9,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vitsmith.layers.attention import Attention
 from vitsmith.layers.attention_pool import AttentionPool
 from vitsmith.layers.merging import MergingBlock
 from vitsmith.layers.rotary import Turns, turn
+from vitsmith.layers.stdconv import StdConv2d, pad_same
 
 
 def with_folded_layers(module: nn.Module) -> nn.Module:
@@ -25,6 +27,8 @@ def with_folded_layers(module: nn.Module) -> nn.Module:
         return module
     if isinstance(module, AttentionPool):
         return _AttentionPool(module)
+    if isinstance(module, StdConv2d):
+        return _Convolution(module)
     if isinstance(module, Attention):
         normed = module.query_norm is not None or module.norm is not None
         return module if normed or module.causal or module.explicit else _Attention(module)
@@ -98,6 +102,18 @@ class _AttentionPool(nn.Module):
         seen = self.out(seen + self.value_bias)
         pooled: Tensor = seen + self.mlp(self.norm(seen))
         return pooled
+
+
+class _Convolution(nn.Module):
+    """A convolution whose kernels are standardised already: otherwise programs would do it when they are opened."""
+
+    def __init__(self, before: StdConv2d) -> None:
+        super().__init__()
+        self.size, self.stride = before.kernel_size[0], before.stride[0]
+        self.weight = nn.Parameter(before.standardized().detach(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(pad_same(x, self.size, self.stride), self.weight, stride=self.stride)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -66,7 +66,13 @@ def int8_sites(folder: Path, engine: str, graph: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("name", "engine"),
-    [("vit-token", "onnx"), ("vit-token", "openvino"), ("mixer", "onnx"), ("hybrid-stages", "openvino")],
+    [
+        ("vit-token", "onnx"),
+        ("vit-token", "openvino"),
+        ("mixer", "onnx"),
+        ("hybrid-stages", "onnx"),
+        ("hybrid-stages", "openvino"),
+    ],
 )
 def test_what_is_int8_is_int8_and_what_is_float_is_float(
     name: str, engine: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
