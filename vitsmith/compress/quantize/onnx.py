@@ -9,6 +9,7 @@ from typing import Any
 from vitsmith.arrays import Array
 from vitsmith.compress.quantize.layers import nodes_by_site
 from vitsmith.compress.quantize.nncf import AT_ONCE, StaticScheme, quantize_static
+from vitsmith.compress.quantize.own_rounding import with_own_rounding
 from vitsmith.compress.quantize.schemes import Scheme
 from vitsmith.errors import MissingPackageError
 from vitsmith.exporters.onnx import LARGEST_SINGLE_FILE, write_graph
@@ -60,7 +61,7 @@ class OnnxPrograms:
         others = tuple(node.name for node in self._graph.graph.node if node.name not in set(quantised))
         graph = onnx.load(self.folder / "model.onnx")
         inputs = [{self._input: tensors[at : at + AT_ONCE]} for at in range(0, len(tensors), AT_ONCE)]
-        result = quantize_static(graph, inputs, StaticScheme(scheme.smooth, others))
+        result = with_own_rounding(quantize_static(graph, inputs, StaticScheme(scheme.smooth, others)))
         large = sum(len(array.raw_data) for array in result.graph.initializer) > LARGEST_SINGLE_FILE
         onnx.save(
             result, place / "model.onnx", save_as_external_data=large, location="model.onnx.data" if large else None

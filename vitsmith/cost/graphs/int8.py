@@ -44,7 +44,8 @@ def quantized_for_onnx(g: Graph) -> Graph:
     rounding = _Rounding(g)
     for node in g.nodes:
         if _has_matrix(g, node):
-            rounding.product(node, (rounding.input(node.inputs[0], ONNX), rounding.weight(node.inputs[1], axis=1)))
+            x = rounding.own_input(node.inputs[0], ONNX)
+            rounding.product(node, (x, rounding.weight(node.inputs[1], axis=1)))
         else:
             rounding.append(node)
     return rounding.made
@@ -117,6 +118,7 @@ class _Rounding:
             for name in node.inputs:
                 self._users[name].append(node)
         self._rounded: dict[Value, Value] = {}
+        self._times: Counter[Value] = Counter()
         self._replaced: dict[Value, Value] = {}
 
     def append(self, node: OnnxNode) -> None:
@@ -142,10 +144,15 @@ class _Rounding:
             self._rounded[x] = self._round(x, codes)
         return self._rounded[x]
 
-    def _round(self, x: Value, codes: Codes) -> Value:
+    def own_input(self, x: Value, codes: Codes) -> Value:
+        """A rounded activation for one product alone; see `compress/quantize/own_rounding.py`."""
+        self._times[x] += 1
+        return self._round(x, codes, SCALE * (1 + 1e-6 * self._times[x]))
+
+    def _round(self, x: Value, codes: Codes, size: float = SCALE) -> Value:
         name = f"{x}/int8_{len(self.made.nodes)}"
         scale, zero = f"{name}/scale", f"{name}/zero"  # constants of its own, or engines would compute equal ones once
-        self.made.constants[scale] = np.array(SCALE, np.float32)
+        self.made.constants[scale] = np.array(size, np.float32)
         self.made.constants[zero] = np.array(codes.zero, codes.dtype)
         self.made.nodes.append(OnnxNode("QuantizeLinear", (x, scale, zero), name))
         self.made.nodes.append(OnnxNode("DequantizeLinear", (name, scale, zero), f"{name}/float"))
