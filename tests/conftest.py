@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,3 +37,10 @@ def _short_races() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vitsmith.evaluation.speed.time_in_turns", time_shortly)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _memory_as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test before may have called `give_back_freed_memory`: plans have no holes in the heap from then on."""
+    if plan := sys.modules.get("vitsmith.training.memory.plan"):
+        monkeypatch.setattr(plan, "_compact", [False])

@@ -167,7 +167,7 @@ def _quick() -> Iterator[None]:
         "vitsmith.verbs.quickstart.IMAGES_PER_CLASS": 1,
         "vitsmith.training.images.plan.BUDGET": 0.01,
         "vitsmith.training.images.plan.load_average": lambda: 0.0,
-        "vitsmith.training.memory.plan._compact": [False],  # another test may have called give_back_freed_memory
+        "vitsmith.training.memory.plan._compact": [False],
         "vitsmith.compress.quantize.run.int8_dot_products": lambda: True,
         "matplotlib.figure.Figure.savefig": lambda *_, **__: None,
         "vitsmith.verbs.quickstart.evaluate_or_refuse": evaluate,
