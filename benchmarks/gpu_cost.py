@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from latency_design import Case, cases, predictor_commit
-from latency_prediction import Row, report
+from latency_prediction import report
+from latency_rows import Row
 
 from vitsmith.cost.calibrate import calibrate
 from vitsmith.cost.profile import EngineProfile

@@ -16,6 +16,7 @@ from tests.report.page_checks import Page
 from vitsmith.choosing.candidates import Machine
 from vitsmith.choosing.catalogue import catalogue
 from vitsmith.choosing.commands import next_steps
+from vitsmith.choosing.figures import Standing
 from vitsmith.choosing.recommendation import Recommendation, Setup
 from vitsmith.choosing.request import RequestOptions, make_request
 from vitsmith.choosing.result import Recommendations
@@ -137,6 +138,10 @@ def test_measuring_is_proposed_where_it_decides() -> None:
     unsure = [any(one.row.standing == "may miss" for one in found(limit).just_missed) for limit in limits]
     assert any(unsure) and not all(unsure)
     assert [proposal in found(limit).sentences() for limit in limits] == unsure
+    first = found(limits[unsure.index(True)])
+    kept = replace(first.rows[0], standings={"latency": Standing.kept})
+    measured = replace(first, ranking=replace(first.ranking, within=(kept, *first.ranking.within[1:])))
+    assert proposal not in measured.sentences()
 
 
 def test_nothing_fits_says_what_is_to_blame_and_what_is_nearest() -> None:

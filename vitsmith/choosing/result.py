@@ -124,10 +124,16 @@ class Recommendations(Sequence[Recommendation]):
         else:
             yield f"first: {self.why}"
         yield from (f"just missed: {missed_told(one, budgets)}" for one in self.just_missed)
-        if best and any(one.row.standing == Standing.may_miss for one in self.just_missed):
+        if self._undecided:
             yield f"measuring decides what may miss: add  --measure {PROPOSED}  on the machine that it is for"
         more = "for more" if best else "possible"
         yield from (f"{more}: {relaxation_told(one, best)}" for one in self.relaxations)
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether nothing was measured, and something better than the first row may keep the budgets."""
+        measured = any(row.standing == Standing.kept for row in self.rows)
+        return bool(self) and not measured and any(one.row.standing == Standing.may_miss for one in self.just_missed)
 
     def require(self) -> None:
         """Raises GateError where nothing keeps every budget, not even perhaps."""

@@ -56,11 +56,7 @@ def models(
     json: JsonOption = False,
 ) -> None:
     """List the architectures, or one of them with its published weights."""
-    from vitsmith.arguments import known_name
     from vitsmith.errors import InputError
-    from vitsmith.models.configure import configure
-    from vitsmith.models.presets import find_preset, presets
-    from vitsmith.weights.fetch.hub.known_models import weights_of
 
     if name == "augreg":
         if family or license or cost:
@@ -73,21 +69,48 @@ def models(
         raise InputError("`batch_size`, `threads` and `machine` are for `cost`: give --cost too")
     if cost and not name:
         raise InputError("`cost` needs the name of an architecture: vitsmith models ViT-B_16 --cost")
-    if name:
-        preset, size = find_preset(name)
-        row = _describe(preset, size)
-        if cost:
-            config = configure(preset.name, image_size=size) if size else preset.config
-            told, costs = costs_of(config, batch=batch_size, threads=threads, machine=machine)
-            print_json({**row, "machine": told, "costs": costs}) if json else print_costs(told, costs)
-            return
-        checkpoints, hub = _checkpoints(preset.name), weights_of(preset.name)
-        if json:
-            more = {"hub": list(hub)} if hub else {}
-            print_json({**row, "config": preset.config.model_dump(mode="json"), "checkpoints": checkpoints, **more})
-        else:
-            _print_one(row, checkpoints, hub, features=getattr(preset.config, "classes", None) == 0)
-        return
+    if cost:
+        _show_cost(name, batch=batch_size, threads=threads, machine=machine, json=json)
+    elif name:
+        _show_one(name, json=json)
+    else:
+        _show_all(family, license, json=json)
+
+
+def _show_cost(name: str, *, batch: int, threads: int | None, machine: Path | None, json: bool) -> None:
+    """What an architecture costs on a calibrated machine."""
+    from vitsmith.models.configure import configure
+    from vitsmith.models.presets import find_preset
+
+    preset, size = find_preset(name)
+    config = configure(preset.name, image_size=size) if size else preset.config
+    told, costs = costs_of(config, batch=batch, threads=threads, machine=machine)
+    if json:
+        print_json({**_describe(preset, size), "machine": told, "costs": costs})
+    else:
+        print_costs(told, costs)
+
+
+def _show_one(name: str, *, json: bool) -> None:
+    """An architecture with its published weights."""
+    from vitsmith.models.presets import find_preset
+    from vitsmith.weights.fetch.hub.known_models import weights_of
+
+    preset, size = find_preset(name)
+    row = _describe(preset, size)
+    checkpoints, hub = _checkpoints(preset.name), weights_of(preset.name)
+    if json:
+        more = {"hub": list(hub)} if hub else {}
+        print_json({**row, "config": preset.config.model_dump(mode="json"), "checkpoints": checkpoints, **more})
+    else:
+        _print_one(row, checkpoints, hub, features=getattr(preset.config, "classes", None) == 0)
+
+
+def _show_all(family: str, license: str, *, json: bool) -> None:
+    """All architectures, or those of a family or a licence."""
+    from vitsmith.arguments import known_name
+    from vitsmith.models.presets import presets
+
     chosen = list(presets().values())
     if family:
         known_name(family, "family", dict.fromkeys(one.family for one in chosen))

@@ -6,6 +6,7 @@ What was measured is kept in the cache until the processor, its cores, or the ve
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -250,8 +251,13 @@ def instructions() -> str:
 
 
 def _question(way: EngineWay) -> dict[str, Any]:
-    fields = [asdict(one) | {"config": one.config.model_dump(mode="json")} for one in probes()]
-    listed = hashlib.sha256(to_json(fields, sort_keys=True).encode()).hexdigest()[:32]
     package = ENGINES[way.engine].package
     gpus = {"gpus": found} if way.engine == "torch" and (found := visible_gpus()) else {}
-    return question(f"calibration {MEASURED} {way}", listed, (package,), threads=way.threads, **gpus)
+    return question(f"calibration {MEASURED} {way}", _probes_hash(), (package,), threads=way.threads, **gpus)
+
+
+@functools.cache
+def _probes_hash() -> str:
+    """A hash of the short models, which every question to the cache has."""
+    fields = [asdict(one) | {"config": one.config.model_dump(mode="json")} for one in probes()]
+    return hashlib.sha256(to_json(fields, sort_keys=True).encode()).hexdigest()[:32]

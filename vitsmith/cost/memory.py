@@ -2,8 +2,8 @@
 
 Above a bare Python interpreter, with all libraries, and after the golden answers were checked, as `vitsmith benchmark`
 measures it. What the engine takes by itself was measured by calibration; how often it holds the weights, and how much
-work space an image takes, are properties of the engines (benchmarks/results/cost_memory_*.md). Work space is counted in
-`live_numbers`: the most numbers that an image holds at once.
+work space an image takes, are properties of the engines, fitted to benchmarks/results/memory_prediction-fitted_*.md.
+Work space is counted in `live_numbers`: the most numbers that an image holds at once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class EngineHoldings:
     block: int = 0
     """Bytes of the compiled kernels of a block."""
     bundle: int = 0
-    """Bytes that a process which loads a bundle takes more than that of calibration, which makes random weights."""
+    """Bytes that a process which loads a bundle takes more than that of calibration, which makes random weights. It is
+    fitted, and negative where the libraries of calibration take more."""
 
 
 HELD = {
@@ -53,8 +54,8 @@ HELD = {
     ("torch", "fp32"): EngineHoldings(1.0, 1.0, 1.3, 2.0, bundle=-10 * MB),
     ("torch", "bf16"): EngineHoldings(2.0, 1.5, 1.3, 1.5, number=2, bundle=18 * MB),
     # after the first call of a shape onnxruntime plans one block for all arrays, beside those that its arena keeps
-    ("onnx", "fp32"): EngineHoldings(1.22, 1.22, 1.4, 1.0, 1.25, fused=False, bundle=-8 * MB),
-    ("onnx", "int8"): EngineHoldings(0.45, 0.45, 1.5, 1.0, 1.3, fused=False, bundle=-8 * MB),
+    ("onnx", "fp32"): EngineHoldings(1.22, 1.22, 1.4, 1.0, planned=1.25, fused=False, bundle=-8 * MB),
+    ("onnx", "int8"): EngineHoldings(0.45, 0.45, 1.5, 1.0, planned=1.3, fused=False, bundle=-8 * MB),
     # the file of weights is mapped and stays in memory once it is read, beside the weights laid out for the kernels
     ("openvino", "fp32"): EngineHoldings(2.0, 2.0, 1.0, 1.0, stream=10 * MB, bundle=3 * MB),
     ("openvino", "bf16"): EngineHoldings(1.5, 1.5, 1.0, 1.0, number=2, stream=10 * MB),
